@@ -1,0 +1,33 @@
+# make book   execute the chapters and build _build/html
+# make test   lint, types and tests (builds the book first: its pages are tested)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: book test notebooks clean
+
+book: $(VENV)/.installed
+	$(BIN)/python book/_ext/build.py
+
+test: book
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python book/_ext/lint_chapters.py
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 --dist loadgroup --cov=fpbook --cov-report=term
+
+# Paired notebooks beside the chapters, for Colab; made when the site is published.
+notebooks: $(VENV)/.installed
+	$(BIN)/jupytext --to ipynb $$(grep -rl '{code-cell}' book --include='*.md')
+
+# uv prefers CPU builds of torch where an index offers them; where that index is out
+# of reach, whatever satisfies the range is taken, local files first.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	VIRTUAL_ENV=$(VENV) UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" sh -c \
+	  '$(BIN)/uv pip install --torch-backend=cpu -e ".[dev]" || $(BIN)/uv pip install -e ".[dev]"'
+	touch $@
+
+clean:
+	rm -rf $(VENV) _build
