@@ -1,0 +1,70 @@
+"""Progress bars for long computations, absent from built pages."""
+
+import os
+from typing import Any, Protocol, Self
+
+STATIC_ENVIRONMENT = "FPBOOK_STATIC"
+SECONDS_BEFORE_SHOWN = 2.0
+
+
+class Bar(Protocol):
+    """What a computation needs from a progress bar."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: Any) -> Any: ...
+    def update(self, amount: float) -> Any: ...
+
+
+class _NoBar:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        return None
+
+    def update(self, amount: float) -> None:
+        return None
+
+
+def building_static_pages() -> bool:
+    """Tell whether the code runs for the static site, where nobody can interact.
+
+    Returns
+    -------
+    bool
+        True if the environment variable ``FPBOOK_STATIC`` is set to anything but
+        the empty string or ``0``; the book's build sets it.
+    """
+    return os.environ.get(STATIC_ENVIRONMENT, "0") not in ("", "0")
+
+
+def bar(total: float, description: str) -> Bar:
+    """Open a progress bar that shows itself only if the work takes a while.
+
+    Parameters
+    ----------
+    total
+        Amount of work, in the unit later given to ``update`` (steps, time, ...).
+    description
+        What is being computed.
+
+    Returns
+    -------
+    Bar
+        A context manager with ``update(amount)``. It draws nothing during the
+        first two seconds, while the static site is built, or without tqdm.
+    """
+    if building_static_pages():
+        return _NoBar()
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return _NoBar()
+    opened: Bar = tqdm(
+        total=total,
+        desc=description,
+        delay=SECONDS_BEFORE_SHOWN,
+        leave=False,
+        bar_format="{desc}: {percentage:3.0f} %|{bar}| {elapsed} < {remaining}",
+    )
+    return opened
