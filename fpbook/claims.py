@@ -1,0 +1,190 @@
+"""Claims: numbers that a page states, checked where they are computed.
+
+A claim prints one row on the page and raises if it fails, so that a page with a
+wrong number cannot be built. The book's ledger collects the rows from the built
+pages.
+"""
+
+import html
+import json
+import re
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class FalseClaimError(AssertionError):
+    """A number on a page is not what the page says."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One checked claim, ready to be shown; every field is text for the page."""
+
+    statement: str
+    predicted: str
+    measured: str
+    verdict: str
+    source: str
+
+    @property
+    def anchor(self) -> str:
+        """Identifier of the row on its page, for links."""
+        words = re.sub(r"[^a-z0-9]+", "-", self.statement.lower()).strip("-")
+        return f"claim-{words[:80].rstrip('-')}"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.verdict.upper()}: {self.statement} | predicted {self.predicted} "
+            f"| measured {self.measured} | {self.source}"
+        )
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        fields = {name: html.escape(text) for name, text in asdict(self).items()}
+        page = (
+            f'<div class="fpbook-claim fpbook-claim-{fields["verdict"]}" '
+            f'id="{self.anchor}" data-claim="{html.escape(json.dumps(asdict(self)))}">'
+            f'<span class="fpbook-claim-verdict">{fields["verdict"]}</span> '
+            f'<span class="fpbook-claim-statement">{fields["statement"]}</span> '
+            f'<span class="fpbook-claim-numbers">predicted {fields["predicted"]}, '
+            f"measured {fields['measured']}</span> "
+            f'<span class="fpbook-claim-source">{fields["source"]}</span></div>'
+        )
+        return {"text/html": page, "text/plain": str(self)}
+
+
+def check(
+    statement: str,
+    measured: ArrayLike,
+    expected: ArrayLike | None = None,
+    *,
+    atol: float | None = None,
+    rtol: float | None = None,
+    interval: tuple[float, float] | None = None,
+    error: ArrayLike | None = None,
+    source: str,
+) -> None:
+    """Check a claim, show it as one row, and raise if it does not hold.
+
+    Exactly one of ``atol``, ``rtol`` and ``interval`` says what is accepted:
+    ``|measured - expected| <= atol``, ``|measured - expected| <= rtol * |expected|``,
+    or ``low <= measured <= high``. Arrays are compared element by element, and every
+    element has to pass.
+
+    Parameters
+    ----------
+    statement
+        The claim as a sentence in plain text (no TeX), unique on its page.
+    measured
+        What this page computed: a number or an array of numbers.
+    expected
+        The prediction, of the shape of ``measured`` or a scalar; needed by ``atol``
+        and ``rtol``, shown if given with ``interval``.
+    atol, rtol
+        Accepted absolute or relative deviation, >= 0.
+    interval
+        Accepted range ``(low, high)``, in the unit of ``measured``.
+    error
+        Standard error of ``measured``, shown after it.
+    source
+        Where the prediction comes from: an equation of the page, a paper.
+
+    Raises
+    ------
+    FalseClaimError
+        If the claim does not hold or a measured number is not finite; an
+        ``AssertionError``.
+    ValueError
+        If not exactly one kind of tolerance is given, ``expected`` is missing, a
+        tolerance is negative, the interval is empty or a text is empty.
+    """
+    accepted = [k for k in (atol, rtol, interval) if k is not None]
+    if len(accepted) != 1:
+        raise ValueError(
+            f"give exactly one of atol, rtol and interval, got {len(accepted)} of them"
+        )
+    for name, text in (("statement", statement), ("source", source)):
+        if not text.strip():
+            raise ValueError(f"{name} must not be empty, got {text!r}")
+    values = _numbers("measured", measured)
+    if interval is not None:
+        low, high = interval
+        if not low < high:
+            raise ValueError(
+                f"interval must be (low, high) with low < high, got {interval}"
+            )
+        holds = bool(np.all((low <= values) & (values <= high)))
+        predicted = f"{_show(low)} to {_show(high)}"
+        if expected is not None:
+            predicted = f"{_show(_numbers('expected', expected))} ({predicted})"
+        found = _show(values)
+    else:
+        if expected is None:
+            raise ValueError("expected must be given with atol or rtol, got None")
+        target = _numbers("expected", expected)
+        if target.shape not in ((), values.shape):
+            raise ValueError(
+                f"expected must be a scalar or have the shape {values.shape} of "
+                f"measured, got {target.shape}"
+            )
+        holds, predicted, found = _compare(values, target, atol, rtol)
+    if error is not None:
+        found += f" ± {_show(_numbers('error', error))}"
+    holds = holds and bool(np.isfinite(values).all())
+    row = Row(statement, predicted, found, "holds" if holds else "fails", source)
+    _show_row(row)
+    if not holds:
+        raise FalseClaimError(str(row))
+
+
+def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as problem:
+        raise ValueError(f"{name} must be real numbers, got {values!r}") from problem
+    if numbers.size == 0:
+        raise ValueError(f"{name} must hold at least one number, got none")
+    return numbers
+
+
+def _compare(
+    values: NDArray[np.float64],
+    target: NDArray[np.float64],
+    atol: float | None,
+    rtol: float | None,
+) -> tuple[bool, str, str]:
+    deviation = np.abs(values - target)
+    if atol is not None:
+        name, tolerance, reached, allowed = "atol", atol, deviation, np.array(atol)
+    else:
+        assert rtol is not None
+        name, tolerance = "rtol", rtol
+        reached, allowed = deviation, rtol * np.abs(target)
+    if not tolerance >= 0:
+        raise ValueError(f"{name} must be >= 0, got {tolerance}")
+    holds = bool(np.all(reached <= allowed))
+    unit = "" if atol is not None else " relative"
+    if rtol is not None:
+        scale = np.where(target == 0, 1.0, np.abs(target))
+        reached = deviation / scale
+    found = (
+        f"{_show(values)} (off by {np.max(reached):.1e}{unit}, allowed {tolerance:g})"
+    )
+    return holds, _show(target), found
+
+
+def _show(values: ArrayLike) -> str:
+    numbers = np.atleast_1d(np.asarray(values, dtype=np.float64)).ravel()
+    return ", ".join(f"{number:.5g}" for number in numbers)
+
+
+def _show_row(row: Row) -> None:
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        from IPython.display import display
+
+        display(row)
+    else:
+        print(row)
