@@ -30,6 +30,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import cache
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +44,10 @@ from fpbook import progress
 
 Loss = Callable[[Tensor], Tensor]
 Tree = tuple["Tree", ...]
+
+# Fused layers of torch, and the first counter term that comes out wrong with them:
+# the third derivatives of the first two and the second of the last are wrong.
+WRONG_COUNTER_TERM = {"batch_norm": 2, "layer_norm": 2, "weight_norm": 1}
 
 
 def flat_loss(
@@ -184,7 +189,7 @@ def _check_positive(name: str, value: float) -> None:
 
 
 def _check_count(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
 
 
@@ -304,8 +309,9 @@ def modified_equation(loss: Loss, theta: Tensor, order: int) -> Tensor:
     ------
     ValueError
         If ``theta`` is not a flat float64 vector, ``loss`` is not a float64 scalar,
-        ``order`` < 0, or ``order`` >= 2 and the loss uses fused batch or layer
-        normalisation, whose higher derivatives are wrong in torch.
+        ``order`` < 0, or the loss uses a fused normalisation whose higher
+        derivatives are wrong in torch: weight normalisation from ``order`` 1 on,
+        batch and layer normalisation from ``order`` 2 on.
 
     Notes
     -----
@@ -314,8 +320,7 @@ def modified_equation(loss: Loss, theta: Tensor, order: int) -> Tensor:
     """
     _check_problem(loss, theta)
     _check_count("order", order)
-    if order >= 2:
-        _refuse_fused_normalisation(loss, theta)
+    _refuse_fused_normalisation(loss, theta, order)
     differentials = _Differentials(loss, theta)
     return torch.stack(
         [differentials.combine(counter_term_trees(j)) for j in range(order + 1)]
@@ -337,18 +342,22 @@ class _FusedNormalisation(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         name = str(func)
-        self.found.update(n for n in ("batch_norm", "layer_norm") if n in name)
+        self.found.update(n for n in WRONG_COUNTER_TERM if n in name)
         return func(*args, **(kwargs or {}))
 
 
-def _refuse_fused_normalisation(loss: Loss, theta: Tensor) -> None:
-    with torch.no_grad(), _FusedNormalisation() as mode:
-        loss(theta)
-    if mode.found:
+def _refuse_fused_normalisation(loss: Loss, theta: Tensor, counter_term: int) -> None:
+    # With gradients on, as later: without them torch may fuse whole layers.
+    position = theta.detach().clone().requires_grad_(True)
+    with torch.enable_grad(), _FusedNormalisation() as mode:
+        loss(position)
+    wrong = sorted(n for n in mode.found if counter_term >= WRONG_COUNTER_TERM[n])
+    if wrong:
         raise ValueError(
-            f"loss calls the fused {' and '.join(sorted(mode.found))}: torch returns "
-            "wrong third derivatives for it, without a warning. Write the "
-            "normalisation from mean, var and sqrt, or use method='burst'"
+            f"loss calls the fused {' and '.join(wrong)}: torch returns wrong higher "
+            f"derivatives for it, without a warning, and with them a wrong counter "
+            f"term {counter_term}. Write the normalisation from mean, var and sqrt, "
+            "or use method='burst'"
         )
 
 
@@ -537,8 +546,8 @@ def equation_of_motion(
     _check_positive("samples_per_step", samples_per_step)
     if method not in ("series", "burst"):
         raise ValueError(f"method must be 'series' or 'burst', got {method!r}")
-    if method == "series" and order >= 2:
-        _refuse_fused_normalisation(loss, theta0)
+    if method == "series":
+        _refuse_fused_normalisation(loss, theta0, order)
 
     def series(theta: Tensor) -> Tensor:
         return _Differentials(loss, theta).combine(terms)
@@ -651,8 +660,7 @@ def leading_error(
     """
     _check_count("order", order)
     iterates = gradient_descent(loss, theta0, learning_rate, steps)
-    if order >= 1:
-        _refuse_fused_normalisation(loss, theta0)
+    _refuse_fused_normalisation(loss, theta0, order + 1)
     source = counter_term_trees(order + 1)
     errors = torch.zeros_like(iterates)
     with progress.bar(steps, "leading error") as bar:
@@ -717,8 +725,7 @@ def largest_learning_rate(
     _check_positive("horizon", horizon)
     _check_positive("tolerance", tolerance)
     _check_count("order", order)
-    if order >= 1:
-        _refuse_fused_normalisation(loss, theta0)
+    _refuse_fused_normalisation(loss, theta0, order + 1)
     source = counter_term_trees(order + 1)
     size = theta0.numel()
 

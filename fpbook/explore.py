@@ -13,6 +13,8 @@ import inspect
 import io
 import itertools
 import json
+import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,10 @@ from fpbook import progress
 MOST_PARAMETERS = 2
 MOST_FRAMES = 25
 MOST_BYTES = 400_000
-FRAME_DPI = 160
+STILL_DPI = 160
+
+PATH = re.compile(r' d="[^"]*"')
+DECIMALS = re.compile(r"-?\d+\.\d{3,}")
 
 Value = float | int | str
 Drawing = Figure | tuple[Figure, str]
@@ -144,11 +149,20 @@ def _text(value: Value) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _encoded(figure: Figure, form: str) -> bytes:
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    lossless = {"lossless": True, "quality": 100} if form == "webp" else {}
-    figure.savefig(buffer, format=form, dpi=FRAME_DPI, pil_kwargs=lossless)
+    figure.savefig(buffer, format="png", dpi=STILL_DPI)
     return buffer.getvalue()
+
+
+def _svg(figure: Figure) -> str:
+    """Draw a figure as SVG, with coordinates to a hundredth of a point."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return PATH.sub(
+        lambda path: DECIMALS.sub(lambda x: f"{float(x[0]):.2f}", path[0]),
+        buffer.getvalue(),
+    )
 
 
 @dataclass(frozen=True)
@@ -179,10 +193,10 @@ def _page_figure(
         chosen = dict(zip(values, combination, strict=True))
         figure, text = _frame(draw, names, chosen)
         sizes.add(tuple(figure.get_size_inches()))
-        images.append(_encoded(figure, "webp"))
+        images.append(_svg(figure))
         texts.append(text)
         if chosen == dict(first):
-            still = _encoded(figure, "png")
+            still = _png(figure)
             shown = len(images) - 1
     if len(sizes) > 1:
         raise ValueError(
@@ -198,17 +212,18 @@ def _page_figure(
 
 
 def _page(
-    images: Sequence[bytes],
+    images: Sequence[str],
     texts: Sequence[str],
     shown: int,
     values: Mapping[str, Sequence[Value]],
     names: Mapping[str, str],
     first: Mapping[str, Value],
 ) -> str:
-    identity = hashlib.sha256(b"".join(images)).hexdigest()[:10]
-    sources = [
-        f"data:image/webp;base64,{base64.b64encode(image).decode()}" for image in images
-    ]
+    frames = json.dumps({"images": images, "texts": texts}).encode()
+    identity = hashlib.sha256(frames).hexdigest()[:10]
+    # Frames repeat most of one another: one stream for all is far smaller than each.
+    packed = base64.b64encode(zlib.compress(frames, 9)).decode()
+    first_image = base64.b64encode(images[shown].encode()).decode()
     controls = []
     for name, offered in values.items():
         place = list(offered).index(first[name])
@@ -223,15 +238,15 @@ def _page(
             f'<output for="{control}">{html.escape(told[place])}</output></div>'
         )
     title = html.escape("Explore by " + " and ".join(names.values()))
-    frames = json.dumps({"images": sources, "texts": texts}).replace("</", "<\\/")
     script = Path(__file__).with_name("explore.js").read_text(encoding="utf-8")
     return (
         f'<div class="fpbook-explorer" role="group" aria-label="{title}">'
-        f'<img src="{sources[shown]}" alt="{html.escape(texts[shown])}">'
+        f'<img src="data:image/svg+xml;base64,{first_image}" '
+        f'alt="{html.escape(texts[shown])}">'
         f"{''.join(controls)}"
         '<p class="fpbook-explorer-text" aria-live="polite">'
         f"{html.escape(texts[shown])}</p>"
-        f'<script type="application/json">{frames}</script>'
+        f'<script type="application/octet-stream">{packed}</script>'
         f"<script>{script}</script></div>"
     )
 
@@ -252,7 +267,7 @@ def _live_widget(
 
     def show(**chosen: Value) -> None:
         figure, text = _frame(draw, names, chosen)
-        display(Image(_encoded(figure, "png"), width=round(96 * figure.get_figwidth())))
+        display(Image(_png(figure), width=round(96 * figure.get_figwidth())))
         print(text)
 
     controls = {

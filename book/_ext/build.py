@@ -1,0 +1,62 @@
+"""Execute the chapters in parallel and build the site: what ``make book`` runs."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gate
+import yaml
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS_PER_CELL = 120
+
+
+def chapters(root: Path) -> list[Path]:
+    """List the executable pages of the table of contents, in its order."""
+    contents = yaml.safe_load((root / "_toc.yml").read_text())
+    files = [contents["root"]]
+    for part in contents.get("parts", []):
+        files += [chapter["file"] for chapter in part["chapters"]]
+    pages = [root / f"{file}.md" for file in files]
+    return [page for page in pages if page.read_text().startswith("---\njupytext:")]
+
+
+def execute(root: Path) -> None:
+    """Run the chapters that are not in the cache, one kernel per core.
+
+    Pages that fail stay out of the cache; the build runs them again and reports.
+    """
+    cache = get_cache(str(root / "_build" / ".jupyter_cache"))
+    reader = {"name": "myst_nb_md", "type": "plugin"}
+    for page in chapters(root):
+        cache.add_nb_to_project(str(page), read_data=reader)
+    result = load_executor("local-parallel", cache=cache).run_and_cache(
+        filter_uris=[str(page) for page in chapters(root)], timeout=SECONDS_PER_CELL
+    )
+    print(f"executed: {len(result.succeeded)}, failed: {len(result.excepted)}")
+
+
+def main() -> int:
+    """Build the site into ``_build/html``; return the exit code of the build."""
+    # Two kernels share the cores; more threads in each would only compete.
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+    os.environ["FPBOOK_STATIC"] = "1"
+    gate.drop_stale_outputs(ROOT)
+    started = time.monotonic()
+    execute(ROOT)
+    print(f"chapters ready after {time.monotonic() - started:.0f} s")
+    strict = ["-W", "-n", "--keep-going"]
+    builder = Path(sys.executable).with_name("jupyter-book")
+    code = subprocess.run([builder, "build", str(ROOT), *strict]).returncode
+    if code == 0:
+        print(f"open {ROOT / '_build' / 'html' / 'index.html'}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Keep a warm build as strict as a cold one.
+
+Three caches make a rebuild fast, and each of them can turn a red build green:
+
+* jupyter-cache keys a page on its own cells. It does not see ``fpbook`` or the
+  installed packages, so their fingerprint is kept beside it and a change empties it.
+* Sphinx keeps parsed pages and repeats no warning about them, so ``-W`` fails only
+  once. Parsed pages are kept only after a build without a warning.
+* Sphinx writes only edited pages again. A link from an unedited page to an equation
+  that is gone would pass, and a page taken out of the contents would stay on the
+  site. So the site is always written anew.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+FINGERPRINT = "fingerprint"
+GREEN = "green"
+
+
+def fingerprint(root: Path) -> str:
+    """Hash what the outputs depend on besides the pages themselves.
+
+    Parameters
+    ----------
+    root
+        The repository: the files of ``fpbook/``, ``book/_ext/`` and
+        ``constraints.txt`` are hashed, with the Python version and the versions of
+        all installed packages.
+    """
+    hashed = hashlib.sha256(sys.version.encode())
+    for distribution in sorted(f"{d.name} {d.version}" for d in distributions()):
+        hashed.update(distribution.encode())
+    files = [root / "constraints.txt"]
+    for folder in ("fpbook", "book/_ext"):
+        files += sorted((root / folder).rglob("*"))
+    for file in files:
+        if file.is_file() and "__pycache__" not in file.parts:
+            hashed.update(str(file.relative_to(root)).encode())
+            hashed.update(file.read_bytes())
+    return hashed.hexdigest()
+
+
+def drop_stale_outputs(root: Path) -> None:
+    """Empty the caches of ``_build`` if what they depend on has changed."""
+    build = root / "_build"
+    build.mkdir(exist_ok=True)
+    stamp = build / FINGERPRINT
+    current = fingerprint(root)
+    if not stamp.exists() or stamp.read_text() != current:
+        for stale in (".jupyter_cache", ".doctrees", "jupyter_execute"):
+            shutil.rmtree(build / stale, ignore_errors=True)
+        stamp.write_text(current)
+
+
+def _open(app: Any, config: Any) -> None:
+    root = Path(app.srcdir)
+    drop_stale_outputs(root)
+    green = root / "_build" / GREEN
+    if not green.exists():
+        shutil.rmtree(app.doctreedir, ignore_errors=True)
+    green.unlink(missing_ok=True)
+    shutil.rmtree(root / "_build" / "html", ignore_errors=True)
+    Path(app.outdir).mkdir(parents=True, exist_ok=True)
+    # Kernels inherit it: explorers become pages, progress bars stay out.
+    os.environ["FPBOOK_STATIC"] = "1"
+
+
+def _close(app: Any, exception: Exception | None) -> None:
+    if exception is None and app._warncount == 0:
+        (Path(app.srcdir) / "_build" / GREEN).touch()
+
+
+def setup(app: Any) -> dict[str, Any]:
+    app.connect("config-inited", _open, priority=1)
+    app.connect("build-finished", _close, priority=999)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
