@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+# Longer lines would scroll sideways in the text column of a page.
+COLUMNS_ON_A_PAGE = 78
 CELL = re.compile(
     r"(?P<head>```\{code-cell\}[^\n]*\n(?:---\n.*?\n---\n|:[^\n]*\n)*\n?)"
     r"(?P<code>.*?)(?P<tail>\n```)",
@@ -60,6 +62,7 @@ def main() -> int:
                 copy.write_text(notebook(text), encoding="utf-8")
                 copies[page] = copy
         config = ["--config", str(ROOT / "pyproject.toml")]
+        config += ["--line-length", str(COLUMNS_ON_A_PAGE)]
         commands = [
             ["check", *config, *(["--fix"] if fix else []), "."],
             ["format", *config, *([] if fix else ["--check", "--diff"]), "."],
