@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+MOST_NUMBERS_SHOWN = 6
+
 
 class FalseClaimError(AssertionError):
     """A number on a page is not what the page says."""
@@ -178,7 +180,10 @@ def _compare(
 
 def _show(values: ArrayLike) -> str:
     numbers = np.atleast_1d(np.asarray(values, dtype=np.float64)).ravel()
-    return ", ".join(f"{number:.5g}" for number in numbers)
+    shown = [f"{number:.5g}" for number in numbers]
+    if len(shown) > MOST_NUMBERS_SHOWN:
+        return f"{', '.join(shown[:3])}, … {shown[-1]} ({len(shown)} numbers)"
+    return ", ".join(shown)
 
 
 def _show_row(row: Row) -> None:

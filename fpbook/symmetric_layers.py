@@ -1,35 +1,33 @@
-"""Layers with a symmetry: what the counter term does to norms, angles and means.
+r"""Layers with a symmetry: what the counter term does to norms, angles and means.
 
-Setting. Full-batch gradient descent (GD) with weight decay inside the gradient,
+Full-batch gradient descent (GD) with weight decay inside the gradient,
+:math:`\theta \leftarrow \theta - \eta\,(\nabla L + \lambda\theta)` with time
+:math:`t = \eta \cdot \text{step}`, is compared with the Equation of Motion
+(:func:`~fpbook.equation_of_motion.equation_of_motion`) truncated after ``order``
+counter terms: order 0 is gradient flow (GF), order :math:`p` is :math:`\text{EoM}_p`.
+In signatures :math:`\eta` is ``learning_rate`` and :math:`\lambda` is
+``weight_decay``; :math:`g` is the gradient of :math:`L` *without* decay.
 
-    theta <- theta - eta (grad L + lam theta),      time t = eta * step,
+**Translation invariance**, :math:`L(\theta + \alpha 1_A) = L(\theta)`: the mean of
+:math:`\theta` over the group :math:`A` feels the weight decay alone and decays at the
+rate :func:`decay_rate`.
 
-is compared with the Equation of Motion truncated after ``order`` counter terms:
-order 0 is gradient flow (GF), order p is EoM_p. In signatures eta is
-``learning_rate`` and lam is ``weight_decay``; g is the gradient of L *without* decay.
+**Scale invariance**, :math:`L(\alpha w) = L(w)` for a block :math:`w` of radius
+:math:`r = |w|`: then :math:`w \cdot g = 0` and :math:`|g| = c / r`, where the
+*spherical gradient norm* :math:`c` depends on the direction :math:`w / r` only. A GD
+step is a right triangle with legs :math:`(1 - \eta\lambda)\, r` and :math:`\eta |g|`;
+it gives the new radius (:func:`squared_norm_step`) and the angle of the step
+(:func:`angular_update`).
 
-Translation invariance, L(theta + alpha 1_A) = L(theta): the mean of theta over the
-group A feels the weight decay alone, and decays at the rate
+The smallest such layer is the **spiral**, :math:`L = c \varphi` with the polar angle
+:math:`\varphi`, in the plane without its origin: :math:`g = i c z / |z|^2` in complex
+notation, and GD is the map of :func:`spiral_descent`. In the two pure numbers
+:math:`u = \eta\lambda` and :math:`a = \eta c / |z|^2` a step adds
+:math:`\log((1 - u)^2 + a^2)` to :math:`\log |z|^2` and :math:`-\arctan(a / (1 - u))` to
+:math:`\varphi`; :math:`\text{EoM}_p` is therefore a polynomial in :math:`u` and
+:math:`a`, of total degree :math:`p + 1` per step.
 
-    GD  -log(1 - eta lam) / eta,          EoM_p  sum_{m=1}^{p+1} eta^(m-1) lam^m / m.
-
-Scale invariance, L(alpha w) = L(w) for a block w of radius r = |w|: then w . g = 0
-and |g| = c / r, where the *spherical gradient norm* c depends on the direction w / r
-only. A GD step is a right triangle with legs (1 - eta lam) r and eta |g|, so that
-
-    r_{k+1}^2 = (1 - eta lam)^2 r_k^2 + eta^2 |g_k|^2,
-    tan Delta_k = eta |g_k| / ((1 - eta lam) r_k),          Delta_k: angle of the step.
-
-The smallest such layer is the *spiral*, L = c * (polar angle) in the plane without
-its origin: g = c i z / |z|^2 in complex notation, and GD is
-
-    z <- z (1 - eta lam - i eta c / |z|^2).
-
-In the two pure numbers u = eta lam and a = eta c / |z|^2 a step adds
-log((1 - u)^2 + a^2) to log |z|^2 and -arctan(a / (1 - u)) to the polar angle; EoM_p
-is therefore a polynomial in u and a, of total degree p + 1 per step.
-
-Source: the formulas are derived in chapter *Symmetric layers*. Miyagawa, "Toward
+Source: the formulas are derived in the chapter *Symmetric layers*. Miyagawa, "Toward
 Equation of Motion for Deep Neural Networks" (NeurIPS 2022) announces in its abstract
 that the Equation of Motion applies to scale- and translation-invariant layers.
 """
@@ -47,19 +45,21 @@ Numbers = float | NDArray[np.float64]  # one or many; the arguments of a call br
 def decay_rate(
     learning_rate: Numbers, weight_decay: Numbers, order: int | None = None
 ) -> Numbers:
-    """Rate at which the mean over a translation-invariant group decays.
+    r"""Rate at which the mean over a translation-invariant group decays.
 
-        order p     sum_{m=1}^{p+1} eta^(m-1) lam^m / m      (GF lam; EoM_1 adds
-        order None  -log(1 - eta lam) / eta                   eta lam^2 / 2)
+    .. math::
+        \text{GD (all orders)} \quad & -\tfrac{1}{\eta} \log(1 - \eta\lambda) \\
+        \text{EoM}_p \quad & \sum_{m=1}^{p+1} \tfrac{1}{m}\, \eta^{m-1} \lambda^m
 
-    The mean at time t is exp(-rate t) times its start, as for every exactly linear
-    mode. With all orders (None) this is (1 - eta lam)^k at t = k eta: GD itself.
-    Source: derived in chapter *Symmetric layers*.
+    GF has :math:`\lambda`, :math:`\text{EoM}_1` adds :math:`\eta\lambda^2 / 2`. At time
+    :math:`t` the mean is :math:`e^{-\text{rate}\, t}` times its start, as for every
+    exactly linear mode; with all orders :math:`(1 - \eta\lambda)^k` at
+    :math:`t = k \eta`: GD itself. Source: derived in the chapter *Symmetric layers*.
 
     Parameters
     ----------
     learning_rate, weight_decay
-        eta > 0 and lam >= 0 (1 / time).
+        Learning rate :math:`\eta > 0`, weight decay :math:`\lambda \ge 0` (1 / time).
     order
         Number of counter terms, >= 0; None for all of them.
 
@@ -71,8 +71,8 @@ def decay_rate(
     Raises
     ------
     ValueError
-        If an argument is out of range, or ``order`` is None and eta lam >= 1, where
-        no real flow can follow GD.
+        If an argument is out of range, or ``order`` is None and
+        :math:`\eta\lambda \ge 1`, where no real flow can follow GD.
     """
     decay = _decay_per_step(learning_rate, weight_decay)
     if order is None:
@@ -83,7 +83,7 @@ def decay_rate(
 
 
 def _decay_per_step(learning_rate: Numbers, weight_decay: Numbers) -> Numbers:
-    """Check both factors of eta lam and return it."""
+    """Check both factors of ``eta lam`` and return it."""
     _require_positive(learning_rate=learning_rate)
     _require_non_negative(weight_decay=weight_decay)
     return learning_rate * weight_decay
@@ -117,7 +117,7 @@ def _require_order(order: int, smallest: int, largest: float) -> None:
 
 
 def _decay_series(decay: Numbers, order: int) -> Numbers:
-    """First ``order`` + 1 terms of -log(1 - decay)."""
+    """First ``order + 1`` terms of ``-log(1 - decay)``."""
     series: Numbers = sum(decay**m / m for m in range(1, order + 2))
     return series
 
@@ -131,23 +131,25 @@ def squared_norm_step(
     learning_rate: Numbers,
     weight_decay: Numbers,
 ) -> Numbers:
-    """Squared norm of a scale-invariant block after one step of GD, exactly.
+    r"""Squared norm of a scale-invariant block after one step of GD, exactly.
 
-        r_{k+1}^2 = (1 - eta lam)^2 r_k^2 + eta^2 |g_k|^2
+    .. math:: r_{k+1}^2 = (1 - \eta\lambda)^2\, r_k^2 + \eta^2 |g_k|^2
 
-    Source: derived in chapter *Symmetric layers*, from w . g = 0.
+    Source: derived in the chapter *Symmetric layers*, from :math:`w \cdot g = 0`.
 
     Parameters
     ----------
-    squared_norm, squared_gradient_norm
-        r_k^2 > 0 and |g_k|^2 >= 0 (without the decay term).
+    squared_norm
+        :math:`r_k^2 > 0`.
+    squared_gradient_norm
+        :math:`|g_k|^2 \ge 0` (without the decay term).
     learning_rate, weight_decay
-        eta > 0 and lam >= 0.
+        Learning rate :math:`\eta > 0`, weight decay :math:`\lambda \ge 0`.
 
     Returns
     -------
     float or array
-        r_{k+1}^2.
+        :math:`r_{k+1}^2`.
 
     Raises
     ------
@@ -168,33 +170,38 @@ def squared_norm_velocity(
     order: int,
     gradient_curvature: Numbers | None = None,
 ) -> Numbers:
-    """Time derivative of the squared norm of a scale-invariant block w.
+    r"""Time derivative of the squared norm of a scale-invariant block :math:`w`.
 
-        GF     (r^2)' = -2 lam r^2
-        EoM_1  (r^2)' = -(2 lam + eta lam^2) r^2 + eta |g_w|^2
-        EoM_2  (r^2)' = -(2 lam + eta lam^2 + (2/3) eta^2 lam^3) r^2
-                        + eta |g_w|^2 + eta^2 g_w . (H g)_w
+    .. math::
+        \text{GF} \quad & (r^2)' = -2\lambda\, r^2 \\
+        \text{EoM}_1 \quad & (r^2)' = -(2\lambda + \eta\lambda^2) r^2 + \eta |g_w|^2 \\
+        \text{EoM}_2 \quad & (r^2)' = -(2\lambda + \eta\lambda^2
+            + \tfrac23 \eta^2\lambda^3) r^2 + \eta |g_w|^2 + \eta^2 g_w \cdot (H g)_w
 
-    GF and EoM_1 hold for a scale-invariant block of any network; EoM_2 needs *every
-    decayed parameter* of the network to lie in a scale-invariant block.
-    Source: derived in chapter *Symmetric layers*, from w . (H g)_w = -|g_w|^2.
+    GF and :math:`\text{EoM}_1` hold for a scale-invariant block of any network;
+    :math:`\text{EoM}_2` needs *every decayed parameter* of the network to lie in a
+    scale-invariant block. Source: derived in the chapter *Symmetric layers*, from
+    :math:`w \cdot (H g)_w = -|g_w|^2`.
 
     Parameters
     ----------
-    squared_norm, squared_gradient_norm
-        r^2 > 0 and |g_w|^2 >= 0 (without the decay term).
+    squared_norm
+        :math:`r^2 > 0`.
+    squared_gradient_norm
+        :math:`|g_w|^2 \ge 0` (without the decay term).
     learning_rate, weight_decay
-        eta > 0 and lam >= 0.
+        Learning rate :math:`\eta > 0`, weight decay :math:`\lambda \ge 0`.
     order
         Number of counter terms: 0, 1 or 2.
     gradient_curvature
-        g_w . (H g)_w with the Hessian H of L (no decay term) and the gradient g in
-        all parameters; (.)_w keeps the block. Needed for order 2, ignored below.
+        :math:`g_w \cdot (H g)_w` with the Hessian :math:`H` of :math:`L` (no decay
+        term) and the gradient :math:`g` in all parameters; :math:`(\cdot)_w` keeps
+        the block. Needed for order 2, ignored below.
 
     Returns
     -------
     float or array
-        d(r^2)/dt.
+        :math:`d(r^2)/dt`.
 
     Raises
     ------
@@ -219,19 +226,20 @@ def squared_norm_velocity(
 def effective_learning_rate(
     radius: Numbers, learning_rate: Numbers, weight_decay: Numbers
 ) -> Numbers:
-    """Learning rate that a step of GD has on the unit sphere.
+    r"""Learning rate that a step of GD has on the unit sphere.
 
-        eta / ((1 - eta lam) r^2)                             (GF: eta / r^2)
+    .. math:: \frac{\eta}{(1 - \eta\lambda)\, r^2} \quad (\text{GF: } \eta / r^2)
 
-    A step turns w by arctan(effective learning rate * spherical gradient norm).
-    Source: derived in chapter *Symmetric layers*.
+    A step turns :math:`w` by arctan(effective learning rate × spherical gradient norm).
+    Source: derived in the chapter *Symmetric layers*.
 
     Parameters
     ----------
     radius
-        r = |w| before the step, > 0.
+        :math:`r = |w|` before the step, > 0.
     learning_rate, weight_decay
-        eta > 0 and lam >= 0 with eta lam < 1.
+        Learning rate :math:`\eta > 0`, weight decay :math:`\lambda \ge 0`, with
+        :math:`\eta\lambda < 1`.
 
     Returns
     -------
@@ -255,25 +263,26 @@ def angular_update(
     learning_rate: Numbers,
     weight_decay: Numbers,
 ) -> Numbers:
-    """Angle between a scale-invariant block before and after a GD step, exactly.
+    r"""Angle between a scale-invariant block before and after a GD step, exactly.
 
-        Delta = arctan(eta |g| / ((1 - eta lam) r))
+    .. math:: \Delta = \arctan \frac{\eta |g|}{(1 - \eta\lambda)\, r}
 
-    Source: derived in chapter *Symmetric layers*, from w . g = 0.
+    Source: derived in the chapter *Symmetric layers*, from :math:`w \cdot g = 0`.
 
     Parameters
     ----------
     gradient_norm
-        |g| at w itself (not on the unit sphere, no decay term), >= 0.
+        :math:`|g|` at :math:`w` itself (not on the unit sphere, no decay term), >= 0.
     radius
-        r = |w| before the step, > 0.
+        :math:`r = |w|` before the step, > 0.
     learning_rate, weight_decay
-        eta > 0 and lam >= 0 with eta lam < 1.
+        Learning rate :math:`\eta > 0`, weight decay :math:`\lambda \ge 0`, with
+        :math:`\eta\lambda < 1`.
 
     Returns
     -------
     float or array
-        Delta in radians, from 0 to pi / 2.
+        :math:`\Delta` in radians, from 0 to :math:`\pi / 2`.
 
     Raises
     ------
@@ -294,33 +303,38 @@ def equilibrium(
     weight_decay: Numbers,
     order: int | None = None,
 ) -> tuple[Numbers, Numbers]:
-    """Radius and angle per step at which growth and weight decay balance.
+    r"""Radius and angle per step at which growth and weight decay balance.
 
-        GD     r*^4 = eta c^2 / (2 lam - eta lam^2),  Delta* = arccos(1 - eta lam)
-        EoM_1  r*^4 = eta c^2 / (2 lam + eta lam^2),  Delta* = sqrt(2 eta lam
-                                                                + eta^2 lam^2)
+    .. math::
+        \text{GD} \quad & r_*^4 = \frac{\eta c^2}{2\lambda - \eta\lambda^2}, \quad
+            \Delta_* = \arccos(1 - \eta\lambda) \\
+        \text{EoM}_1 \quad & r_*^4 = \frac{\eta c^2}{2\lambda + \eta\lambda^2}, \quad
+            \Delta_* = \sqrt{2\eta\lambda + \eta^2\lambda^2}
 
-    Orders 2 to 4: the positive zero of the radial part of `spiral_field`. GF has no
-    equilibrium. GD, and the radius of EoM_1, ask that c be constant along the
-    trajectory; the angle of EoM_1 and both numbers of orders 2 to 4 hold for the
-    spiral only. There a = eta c / r*^2 is close to sqrt(2 eta lam), so that orders
-    pair up: EoM_1 and EoM_2 err by O(eta lam), EoM_3 and EoM_4 by O((eta lam)^2).
-    Source: derived in chapter *Symmetric layers*.
+    Orders 2 to 4: the positive zero of the radial part of :func:`spiral_field`. GF has
+    no equilibrium. GD, and the radius of :math:`\text{EoM}_1`, ask that :math:`c` be
+    constant along the trajectory; the angle of :math:`\text{EoM}_1` and both numbers of
+    orders 2 to 4 hold for the spiral only. There :math:`a = \eta c / r_*^2` is close to
+    :math:`\sqrt{2\eta\lambda}`, so that orders pair up: 1 and 2 err by
+    :math:`O(\eta\lambda)`, 3 and 4 by :math:`O((\eta\lambda)^2)`. Source: derived in
+    the chapter *Symmetric layers*.
 
     Parameters
     ----------
     spherical_gradient_norm
-        c = |g| r, > 0.
+        :math:`c = |g|\, r`, > 0.
     learning_rate, weight_decay
-        eta > 0 and lam > 0; for GD with eta lam < 1.
+        Learning rate :math:`\eta > 0`, weight decay :math:`\lambda > 0`; for GD with
+        :math:`\eta\lambda < 1`.
     order
         1 to 4 for EoM; None for GD.
 
     Returns
     -------
     tuple
-        (r*, Delta*), the angle in radians per step of length eta. A truncated series
-        says little once eta lam passes 1: order 3 then turns backwards, Delta* < 0.
+        :math:`(r_*, \Delta_*)`, the angle in radians per step of length :math:`\eta`.
+        A truncated series says little once :math:`\eta\lambda` passes 1: order 3 then
+        turns backwards, :math:`\Delta_* < 0`.
 
     Raises
     ------
@@ -354,10 +368,11 @@ def equilibrium(
 def _growth_coefficients(
     decay: Numbers, order: int
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """(loss, linear, quadratic) of eta (log r^2)' = quadratic a^4 + linear a^2 - loss.
+    """Return loss, linear and quadratic of the growth of ``log r^2`` per step.
 
-    Per counter term, with u = ``decay``: the first brings a^2, the third
-    a^4 / 2 - 2 u^2 a^2 / 3, the fourth -2 u^3 a^2 / 3, each a term of the loss.
+    The growth is ``quadratic a^4 + linear a^2 - loss``. Per counter term, with
+    ``u = decay``: the first brings ``a^2``, the third ``a^4 / 2 - 2 u^2 a^2 / 3``, the
+    fourth ``-2 u^3 a^2 / 3``, each a term of the loss.
     """
     u = decay
     linear = sum([0.0, 1.0, 0.0, -2 * u**2 / 3, -2 * u**3 / 3][: order + 1])
@@ -367,9 +382,9 @@ def _growth_coefficients(
 def _spiral_rates(
     advance: Numbers, decay: Numbers, order: int
 ) -> tuple[Numbers, Numbers]:
-    """Change per step of log r^2 and of the angle, with a = ``advance``, u = ``decay``.
+    """Change per step of ``log r^2`` and of the angle; ``a = advance, u = decay``.
 
-    Counter term j has the terms of total degree j + 1 in a and u.
+    Counter term ``j`` has the terms of total degree ``j + 1`` in ``a`` and ``u``.
     """
     a, u = advance, decay
     loss, linear, quadratic = _growth_coefficients(u, order)
@@ -394,21 +409,23 @@ def spiral_descent(
     weight_decay: float,
     steps: int,
 ) -> NDArray[np.float64]:
-    """Iterates of GD on the spiral, L = c * (polar angle) + (lam / 2) |z|^2.
+    r"""Iterates of GD on the spiral.
 
-        z <- z (1 - eta lam - i eta c / |z|^2)
+    .. math:: z \leftarrow z \left(1 - \eta\lambda - \frac{i \eta c}{|z|^2}\right)
 
-    The loss is multivalued, its gradient is not and never vanishes: a layer that
-    trains for ever, clockwise. Source: derived in chapter *Symmetric layers*.
+    is the step for :math:`c \varphi + \tfrac12 \lambda |z|^2` with the polar angle
+    :math:`\varphi`. The loss is multivalued, its gradient is not and never vanishes: a
+    layer that trains for ever, clockwise.
+    Source: derived in the chapter *Symmetric layers*.
 
     Parameters
     ----------
     start
         Start in the plane, shape (2,), not the origin.
     spherical_gradient_norm
-        c = |g| r, > 0.
+        :math:`c = |g|\, r`, > 0.
     learning_rate, weight_decay
-        eta > 0 and lam >= 0.
+        Learning rate :math:`\eta > 0`, weight decay :math:`\lambda \ge 0`.
     steps
         Number of steps, >= 0.
 
@@ -461,35 +478,40 @@ def spiral_field(
     weight_decay: Numbers,
     order: int,
 ) -> tuple[Numbers, Numbers]:
-    """Velocity of (r^2, polar angle) on the spiral, after ``order`` counter terms.
+    r"""Velocity of ``(r^2, polar angle)`` on the spiral after ``order`` counter terms.
 
-    With x = r^2 the counter term j, of order eta^j, contributes to (x', angle')
+    With :math:`x = r^2` and the polar angle :math:`\varphi`, the velocity is
+    :math:`\sum_j \eta^j f_j`, up to :math:`j =` ``order``, where
 
-        f_0  -2 lam x,                          -c / x
-        f_1  c^2/x - lam^2 x,                   0
-        f_2  -2 lam^3 x/3,                      -c^3/(6 x^3) + c lam^2/(6 x)
-        f_3  c^4/(2 x^3) - 2 c^2 lam^2/(3 x)    c^3 lam/(6 x^3) + c lam^3/(6 x)
-               - lam^4 x/2,
-        f_4  -2 c^2 lam^3/(3 x) - 2 lam^5 x/5,  -c^5/(5 x^5) + c^3 lam^2/(3 x^3)
-                                                  + 2 c lam^4/(15 x)
+    .. math::
+        \begin{array}{lll}
+        & x' & \varphi' \\
+        f_0 & -2\lambda x & -\frac{c}{x} \\
+        f_1 & \frac{c^2}{x} - \lambda^2 x & 0 \\
+        f_2 & -\frac{2\lambda^3 x}{3} & -\frac{c^3}{6x^3} + \frac{c\lambda^2}{6x} \\
+        f_3 & \frac{c^4}{2x^3} - \frac{2c^2\lambda^2}{3x} - \frac{\lambda^4 x}{2}
+            & \frac{c^3\lambda}{6x^3} + \frac{c\lambda^3}{6x} \\
+        f_4 & -\frac{2c^2\lambda^3}{3x} - \frac{2\lambda^5 x}{5}
+            & -\frac{c^5}{5x^5} + \frac{c^3\lambda^2}{3x^3} + \frac{2c\lambda^4}{15x}
+        \end{array}
 
-    Source: derived in chapter *Symmetric layers*, as the logarithm of the GD step.
+    Source: derived in the chapter *Symmetric layers*, as the logarithm of the GD step.
 
     Parameters
     ----------
     squared_norm
-        x = r^2, > 0.
+        :math:`x = r^2`, > 0.
     spherical_gradient_norm
-        c = |g| r, > 0.
+        :math:`c = |g|\, r`, > 0.
     learning_rate, weight_decay
-        eta > 0 and lam >= 0.
+        Learning rate :math:`\eta > 0`, weight decay :math:`\lambda \ge 0`.
     order
         Number of counter terms, 0 to 4.
 
     Returns
     -------
     tuple
-        (d(r^2)/dt, d(angle)/dt), the angle in radians, counter-clockwise.
+        :math:`(x', \varphi')`, the angle in radians, counter-clockwise.
 
     Raises
     ------
@@ -520,21 +542,22 @@ def spiral_flow(
     steps: int,
     order: int,
 ) -> NDArray[np.float64]:
-    """Solution of EoM on the spiral at the times t = k eta of the GD iterates.
+    r"""Solution of EoM on the spiral at the times ``t = k eta`` of the GD iterates.
 
-    Integrates `spiral_field` with DOP853, as log r^2 and the angle turned, to a
-    relative accuracy of 1e-12. Source: derived in chapter *Symmetric layers*.
+    Integrates :func:`spiral_field` with DOP853, as :math:`\log r^2` and the angle
+    turned, to a relative accuracy of 1e-12. Source: derived in the chapter *Symmetric
+    layers*.
 
     Parameters
     ----------
     start
         Start in the plane, shape (2,), not the origin.
     spherical_gradient_norm
-        c = |g| r, > 0.
+        :math:`c = |g|\, r`, > 0.
     learning_rate, weight_decay
-        eta > 0 and lam >= 0.
+        Learning rate :math:`\eta > 0`, weight decay :math:`\lambda \ge 0`.
     steps
-        Number of steps of length eta, >= 0.
+        Number of steps of length :math:`\eta`, >= 0.
     order
         Number of counter terms, 0 (GF) to 4.
 
@@ -549,8 +572,9 @@ def spiral_flow(
         If an argument is out of range.
     FloatingPointError
         If the solver fails, or the angle turned is so large that it is uncertain by
-        1e-3 radians; names the last good time. GF with decay ends this way: its
-        radius collapses and its angular velocity c / r^2 grows as exp(2 lam t).
+        1e-3 radians; names the last good time. GF with decay ends this way: its radius
+        collapses and its angular velocity :math:`c / r^2` grows as
+        :math:`e^{2\lambda t}`.
     """
     decay = _decay_per_step(learning_rate, weight_decay)
     _require_positive(spherical_gradient_norm=spherical_gradient_norm)

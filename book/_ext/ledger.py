@@ -19,7 +19,7 @@ class ledger(nodes.General, nodes.Element):  # noqa: N801  (docutils names nodes
 
 
 class Ledger(SphinxDirective):
-    """``{claims-ledger}``: the table of all claims, with ``:this-page:`` of one page."""
+    """``{claims-ledger}``: the table of all claims, or of those of ``:this-page:``."""
 
     option_spec = {"this-page": directives.flag}  # noqa: RUF012  (docutils' interface)
 
@@ -71,7 +71,8 @@ def _rewrite_ledgers(app: Any, env: Any) -> list[str]:
 def _fill(app: Any, doctree: nodes.document, docname: str) -> None:
     for place in list(doctree.findall(ledger)):
         if "page" in place:
-            place.replace_self(_table(_claims(app.env).get(docname, []), ""))
+            rows = _claims(app.env).get(docname, [])
+            place.replace_self(_table(rows, "", ("verdict", "source")))
         else:
             place.replace_self(_tables(app, docname))
 
@@ -87,7 +88,8 @@ def _tables(app: Any, docname: str) -> list[nodes.Node]:
         address = app.builder.get_relative_uri(docname, page)
         title = nodes.rubric()
         title += nodes.reference("", env.titles[page].astext(), refuri=address)
-        parts += [title, _table(found[page], address)]
+        columns = ("predicted", "measured", "source")
+        parts += [title, _table(found[page], address, columns)]
     return parts
 
 
@@ -100,23 +102,24 @@ def _in_reading_order(env: Any) -> list[str]:
     return order
 
 
-def _table(rows: list[dict[str, str]], address: str) -> nodes.Node:
-    columns = {"statement": 40, "predicted": 15, "measured": 25, "source": 20}
+def _table(
+    rows: list[dict[str, str]], address: str, columns: tuple[str, ...]
+) -> nodes.Node:
     table = nodes.table(classes=["fpbook-ledger"])
-    group = nodes.tgroup(cols=len(columns))
+    group = nodes.tgroup(cols=len(columns) + 1)
     table += group
-    for width in columns.values():
+    for width in (2, *(1 for _ in columns)):
         group += nodes.colspec(colwidth=width)
     head = nodes.thead()
     group += head
-    head += _row([nodes.Text(name) for name in columns])
+    head += _row([nodes.Text(name) for name in ("claim", *columns)])
     body = nodes.tbody()
     group += body
     for row in rows:
         link = nodes.reference(
             "", row["statement"], refuri=f"{address}#{row['anchor']}"
         )
-        rest = [nodes.Text(row[name]) for name in list(columns)[1:]]
+        rest = [nodes.Text(row[name]) for name in columns]
         body += _row([link, *rest])
     # The container scrolls sideways on a narrow screen.
     return nodes.container("", table, classes=["fpbook-ledger-scroll"])
