@@ -1,0 +1,71 @@
+"""The progress bar: there for a reader who waits, absent from built pages."""
+
+import sys
+
+import pytest
+from tqdm.std import tqdm
+
+from fpbook import progress
+
+
+@pytest.fixture(autouse=True)
+def shown_at_once(monkeypatch):
+    monkeypatch.delenv(progress.STATIC_ENVIRONMENT, raising=False)
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_SHOWN", 0.0)
+
+
+def drawn(capsys):
+    with progress.bar(4, "descending") as bar:
+        for _ in range(4):
+            bar.update(1)
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def test_a_bar_is_drawn(capsys):
+    assert "descending" in drawn(capsys)
+
+
+def test_the_bar_is_one_of_tqdm_and_counts():
+    bar = progress.bar(2.5, "integrating")
+    assert isinstance(bar, tqdm)
+    with bar:
+        bar.update(1.0)
+        bar.update(1.5)
+    assert bar.n == bar.total == 2.5
+
+
+def test_the_bar_leaves_no_trace(capsys):
+    # The last thing written blanks the line.
+    assert drawn(capsys).endswith("\r")
+
+
+def test_short_work_draws_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_SHOWN", 60.0)
+    assert drawn(capsys) == ""
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes"])
+def test_static_pages_draw_nothing(value, capsys, monkeypatch):
+    monkeypatch.setenv("FPBOOK_STATIC", value)
+    assert progress.building_static_pages()
+    assert drawn(capsys) == ""
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_off_means_interactive(value, capsys, monkeypatch):
+    monkeypatch.setenv("FPBOOK_STATIC", value)
+    assert not progress.building_static_pages()
+    assert "descending" in drawn(capsys)
+
+
+def test_without_tqdm_nothing_is_drawn(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)  # makes the import fail
+    assert drawn(capsys) == ""
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_errors_pass_through(static, monkeypatch):
+    monkeypatch.setenv("FPBOOK_STATIC", "1" if static else "0")
+    with pytest.raises(KeyError), progress.bar(1, "failing"):
+        raise KeyError
