@@ -47,6 +47,9 @@ Tree = tuple["Tree", ...]
 
 # Fused layers of torch, and the first counter term that comes out wrong with them:
 # the third derivatives of the first two and the second of the last are wrong.
+STEPS_PER_TIME = 100
+"""Steps of the integrator per reported time before a field counts as not smooth."""
+
 WRONG_COUNTER_TERM = {"batch_norm": 2, "layer_norm": 2, "weight_norm": 1}
 
 
@@ -134,13 +137,14 @@ def gradient_descent(
     ------
     ValueError
         If ``theta0`` is not a flat float64 vector, ``loss`` does not return a float64
-        scalar, ``learning_rate`` <= 0 or ``steps`` < 0.
+        scalar or not the same one twice, ``learning_rate`` <= 0 or ``steps`` < 0.
     FloatingPointError
         If an iterate is not finite; names the step.
     """
     _check_problem(loss, theta0)
     _check_positive("learning_rate", learning_rate)
     _check_count("steps", steps)
+    _check_deterministic(loss, theta0)
     iterates = torch.empty(steps + 1, theta0.numel(), dtype=torch.float64)
     iterates[0] = theta0.detach()
     with progress.bar(steps, "gradient descent") as bar:
@@ -180,6 +184,18 @@ def _check_problem(loss: Loss, theta: Tensor) -> None:
         raise ValueError(
             "loss must depend on theta through differentiable torch operations, "
             "got a value without a gradient"
+        )
+
+
+def _check_deterministic(loss: Loss, theta: Tensor) -> None:
+    """Refuse a loss with dropout or new batches: no flow could be integrated."""
+    with torch.enable_grad():
+        values = [loss(theta.detach().clone().requires_grad_(True)) for _ in range(2)]
+    first, second = (float(value.detach()) for value in values)
+    if math.isfinite(first) and not math.isclose(first, second, rel_tol=1e-9):
+        raise ValueError(
+            f"loss must give the same value twice, got {first} and {second}: switch "
+            "dropout off and use the full batch"
         )
 
 
@@ -312,6 +328,8 @@ def modified_equation(loss: Loss, theta: Tensor, order: int) -> Tensor:
         ``order`` < 0, or the loss uses a fused normalisation whose higher
         derivatives are wrong in torch: weight normalisation from ``order`` 1 on,
         batch and layer normalisation from ``order`` 2 on.
+    FloatingPointError
+        If a counter term is not finite; names it.
 
     Notes
     -----
@@ -322,9 +340,11 @@ def modified_equation(loss: Loss, theta: Tensor, order: int) -> Tensor:
     _check_count("order", order)
     _refuse_fused_normalisation(loss, theta, order)
     differentials = _Differentials(loss, theta)
-    return torch.stack(
-        [differentials.combine(counter_term_trees(j)) for j in range(order + 1)]
-    )
+    terms = [differentials.combine(counter_term_trees(j)) for j in range(order + 1)]
+    for j, term in enumerate(terms):
+        if not torch.isfinite(term).all():
+            raise FloatingPointError(f"counter term f_{j} is not finite at theta")
+    return torch.stack(terms)
 
 
 class _FusedNormalisation(TorchDispatchMode):
@@ -357,7 +377,7 @@ def _refuse_fused_normalisation(loss: Loss, theta: Tensor, counter_term: int) ->
             f"loss calls the fused {' and '.join(wrong)}: torch returns wrong higher "
             f"derivatives for it, without a warning, and with them a wrong counter "
             f"term {counter_term}. Write the normalisation from mean, var and sqrt, "
-            "or use method='burst'"
+            "or use equation_of_motion with method='burst'"
         )
 
 
@@ -465,18 +485,26 @@ def burst_field(loss: Loss, theta: Tensor, learning_rate: float, order: int) -> 
     Source: logarithm of the shift operator of the iteration; derived in the chapter
     *What does gradient descent follow?*
     """
+    _check_problem(loss, theta)
+    _check_positive("learning_rate", learning_rate)
     _check_count("order", order)
-    burst = gradient_descent(loss, theta, learning_rate, order + 1)
-    return _newton_series(burst) / learning_rate
+    field = _burst(loss, theta, learning_rate, order)
+    if not torch.isfinite(field).all():
+        gradient_descent(loss, theta, learning_rate, order + 1)  # names the step
+        raise FloatingPointError("the burst's field is not finite")
+    return field
 
 
-def _newton_series(burst: Tensor) -> Tensor:
-    differences = burst
-    total = torch.zeros_like(burst[0])
-    for m in range(1, len(burst)):
-        differences = differences.diff(dim=0)
-        total = total + (-1) ** (m + 1) / m * differences[0]
-    return total
+def _burst(loss: Loss, theta: Tensor, learning_rate: float, order: int) -> Tensor:
+    """Sum the Newton series as weighted gradients, which loses no digits."""
+    field = torch.zeros_like(theta)
+    position = theta.detach()
+    for k in range(order + 1):
+        gradient = _gradient(loss, position)
+        weight = sum(math.comb(m - 1, k) / m for m in range(k + 1, order + 2))
+        field = field - (-1) ** k * weight * gradient
+        position = position - learning_rate * gradient
+    return field
 
 
 def equation_of_motion(
@@ -544,6 +572,7 @@ def equation_of_motion(
     _check_positive("atol", atol)
     _check_count("samples_per_step", samples_per_step)
     _check_positive("samples_per_step", samples_per_step)
+    _check_deterministic(loss, theta0)
     if method not in ("series", "burst"):
         raise ValueError(f"method must be 'series' or 'burst', got {method!r}")
     if method == "series":
@@ -553,11 +582,7 @@ def equation_of_motion(
         return _Differentials(loss, theta).combine(terms)
 
     def burst(theta: Tensor) -> Tensor:
-        iterates = [theta]
-        for _ in range(order + 1):
-            last = iterates[-1]
-            iterates.append(last - learning_rate * _gradient(loss, last))
-        return _newton_series(torch.stack(iterates)) / learning_rate
+        return _burst(loss, theta, learning_rate, order)
 
     terms = _eom_terms(learning_rate, order)
     samples = np.arange(steps * samples_per_step + 1, dtype=np.float64)
@@ -602,7 +627,9 @@ def _integrate(
             right_hand_side, times[0], states[0], times[-1], rtol=rtol, atol=atol
         )
         reached = 1
-        while solver.status == "running":
+        for _ in range(1000 + STEPS_PER_TIME * len(times)):
+            if solver.status == "finished":
+                break
             message = solver.step()
             if solver.status == "failed":
                 raise FloatingPointError(
@@ -613,6 +640,11 @@ def _integrate(
                 states[reached:upto] = solver.dense_output()(times[reached:upto]).T
                 reached = upto
             bar.update(solver.t - solver.t_old)
+        else:
+            raise FloatingPointError(
+                f"integration has only reached t = {solver.t} of {times[-1]} after "
+                "very many steps: the field is stiff or not smooth"
+            )
     return torch.from_numpy(states)
 
 
@@ -652,7 +684,8 @@ def leading_error(
     ValueError
         As :func:`modified_equation` at order ``order + 1``.
     FloatingPointError
-        If an iterate of the descent is not finite; names the step.
+        If an iterate of the descent or the predicted error is not finite; names the
+        step.
 
     Notes
     -----
@@ -672,6 +705,10 @@ def leading_error(
                 + learning_rate * carried
                 - learning_rate ** (order + 2) * differentials.combine(source)
             )
+            if not torch.isfinite(errors[step + 1]).all():
+                raise FloatingPointError(
+                    f"the predicted error is not finite at step {step + 1}"
+                )
             bar.update(1)
     return errors
 
@@ -688,7 +725,7 @@ def largest_learning_rate(
     .. math:: \eta \le \Bigl( \texttt{tolerance} \big/
               \max_{t \le \texttt{horizon}} |u(t)| \Bigr)^{1/(p+1)} .
 
-    A leading-order estimate, not a rigorous bound: the true limit is lower by a
+    A leading-order estimate, not a rigorous bound: the true limit differs from it by a
     relative amount of order ``eta``.
 
     Parameters
@@ -722,6 +759,7 @@ def largest_learning_rate(
     Source: derived in the chapter *What does gradient descent follow?*
     """
     _check_problem(loss, theta0)
+    _check_deterministic(loss, theta0)
     _check_positive("horizon", horizon)
     _check_positive("tolerance", tolerance)
     _check_count("order", order)

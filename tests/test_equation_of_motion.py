@@ -1573,3 +1573,57 @@ def test_bars_reach_their_total(monkeypatch):
     assert [b.total for b in bars] == pytest.approx([7, 0.7, 7, 7])
     assert [b.done for b in bars] == pytest.approx([7, 0.7, 7, 7])
     assert all(b.closed == 1 for b in bars)
+
+
+# --- losses no flow can follow --------------------------------------------------------
+
+
+def test_random_losses_are_refused():
+    generator = torch.Generator().manual_seed(0)
+
+    def noisy(theta):
+        return (theta * torch.randn(1, generator=generator, dtype=torch.float64)).sum()
+
+    for call in (
+        lambda: gradient_descent(noisy, vector(1.0), 0.1, 3),
+        lambda: equation_of_motion(noisy, vector(1.0), 0.1, 3, 0),
+        lambda: leading_error(noisy, vector(1.0), 0.1, 3, 0),
+        lambda: largest_learning_rate(noisy, vector(1.0), 1.0, 0.1, 0),
+    ):
+        with pytest.raises(ValueError, match="loss must give the same value twice"):
+            call()
+
+
+def test_a_field_that_is_not_smooth_does_not_run_for_ever(monkeypatch):
+    monkeypatch.setattr("fpbook.equation_of_motion.STEPS_PER_TIME", 1)
+
+    def rough(theta):
+        return -(theta + 0.9 * torch.sin(1e5 * theta) / 1e5).sum()
+
+    with pytest.raises(FloatingPointError, match=r"only reached t = .* of 10000"):
+        equation_of_motion(rough, vector(0.0), 5e3, 2, 0)
+
+
+def test_infinite_counter_terms_and_errors_are_named():
+    def kink(theta):
+        return theta.clamp(min=0).pow(1.5).sum()
+
+    with pytest.raises(FloatingPointError, match="counter term f_1 is not finite"):
+        modified_equation(kink, vector(0.0), 1)
+    with pytest.raises(FloatingPointError, match="error is not finite at step 1"):
+        leading_error(kink, vector(0.0), 0.1, 3, 0)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_burst_keeps_its_digits_at_small_learning_rates(order):
+    loss, theta = polynomial_like, vector(1.3, -0.4)
+    series = sum(
+        1e-9**j * f for j, f in enumerate(modified_equation(loss, theta, order))
+    )
+    # Differencing iterates would lose nine digits here; the next order is 1e-18.
+    difference = (burst_field(loss, theta, 1e-9, order) - series).norm()
+    assert float(difference / series.norm()) < 1e-14
+
+
+def polynomial_like(theta):
+    return (theta[0] * theta[1] - 1) ** 2 / 2 + theta[0] ** 4 / 20

@@ -15,6 +15,7 @@ import hashlib
 import os
 import shutil
 import sys
+import sysconfig
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ def fingerprint(root: Path) -> str:
         all installed packages.
     """
     hashed = hashlib.sha256(sys.version.encode())
-    for distribution in sorted(f"{d.name} {d.version}" for d in distributions()):
+    # Only what is installed: sys.path differs between the processes of one build.
+    installed = distributions(path=[sysconfig.get_path("purelib")])
+    for distribution in sorted(f"{d.name} {d.version}" for d in installed):
         hashed.update(distribution.encode())
     files = [root / "constraints.txt"]
     for folder in ("fpbook", "book/_ext"):
@@ -65,8 +68,10 @@ def _open(app: Any, config: Any) -> None:
     if not green.exists():
         shutil.rmtree(app.doctreedir, ignore_errors=True)
     green.unlink(missing_ok=True)
-    shutil.rmtree(root / "_build" / "html", ignore_errors=True)
-    Path(app.outdir).mkdir(parents=True, exist_ok=True)
+    written = Path(app.outdir)
+    if written.is_relative_to(root / "_build"):
+        shutil.rmtree(written, ignore_errors=True)
+        written.mkdir(parents=True)
     # Kernels inherit it: explorers become pages, progress bars stay out.
     os.environ["FPBOOK_STATIC"] = "1"
 

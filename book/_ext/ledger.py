@@ -7,6 +7,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from myst_nb.ext.execution_tables import ExecutionStatsNode
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -26,14 +27,14 @@ class Ledger(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         if "this-page" in self.options:
             return [ledger(page=self.env.docname)]
-        _ledger_pages(self.env).add(self.env.docname)
         return [ledger()]
 
 
-def _ledger_pages(env: Any) -> set[str]:
-    if not hasattr(env, "fpbook_ledgers"):
-        env.fpbook_ledgers = set()
-    pages: set[str] = env.fpbook_ledgers
+def _reports(env: Any) -> set[str]:
+    """Pages that show something of all other pages."""
+    if not hasattr(env, "fpbook_reports"):
+        env.fpbook_reports = set()
+    pages: set[str] = env.fpbook_reports
     return pages
 
 
@@ -46,7 +47,7 @@ def _claims(env: Any) -> dict[str, list[dict[str, str]]]:
 
 def _forget(app: Any, env: Any, docname: str) -> None:
     _claims(env).pop(docname, None)
-    _ledger_pages(env).discard(docname)
+    _reports(env).discard(docname)
 
 
 def _collect(app: Any, doctree: nodes.document) -> None:
@@ -61,11 +62,14 @@ def _collect(app: Any, doctree: nodes.document) -> None:
             rows[anchor] = {"anchor": anchor, **json.loads(html.unescape(data))}
     if rows:
         _claims(env)[env.docname] = list(rows.values())
+    ledgers = [place for place in doctree.findall(ledger) if "page" not in place]
+    if ledgers or list(doctree.findall(ExecutionStatsNode)):
+        _reports(env).add(env.docname)
 
 
-def _rewrite_ledgers(app: Any, env: Any) -> list[str]:
-    """Have the ledger written again in every build: any page may have changed."""
-    return sorted(_ledger_pages(env))
+def _rewrite_reports(app: Any, env: Any) -> list[str]:
+    """Have reports written again in every build: any page may have changed."""
+    return sorted(_reports(env))
 
 
 def _fill(app: Any, doctree: nodes.document, docname: str) -> None:
@@ -137,6 +141,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_directive("claims-ledger", Ledger)
     app.connect("env-purge-doc", _forget)
     app.connect("doctree-read", _collect)
-    app.connect("env-updated", _rewrite_ledgers)
+    app.connect("env-updated", _rewrite_reports)
     app.connect("doctree-resolved", _fill)
-    return {"version": "1", "env_version": 1, "parallel_read_safe": False}
+    return {"version": "1", "env_version": 2, "parallel_read_safe": False}
