@@ -14,7 +14,7 @@ test: book
 	$(BIN)/ruff format --check .
 	$(BIN)/python book/_ext/lint_chapters.py
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadgroup --cov=fpbook --cov-report=term
+	$(BIN)/pytest -n 2 --dist loadfile --cov=fpbook --cov-report=term
 
 # Paired notebooks beside the chapters, for Colab; made when the site is published.
 notebooks: $(VENV)/.installed
@@ -26,7 +26,7 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
 	VIRTUAL_ENV=$(VENV) UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" sh -c \
-	  '$(BIN)/uv pip install --torch-backend=cpu -e ".[dev]" || $(BIN)/uv pip install -e ".[dev]"'
+	  '$(BIN)/uv pip install --compile-bytecode --torch-backend=cpu -e ".[dev]" || $(BIN)/uv pip install --compile-bytecode -e ".[dev]"'
 	touch $@
 
 clean:

@@ -114,7 +114,7 @@ def check(
     values = _numbers("measured", measured)
     if interval is not None:
         low, high = interval
-        if not low < high:
+        if not low < high or (low == -np.inf and high == np.inf):
             raise ValueError(
                 f"interval must be (low, high) with low < high, got {interval}"
             )
@@ -144,6 +144,8 @@ def check(
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
     try:
+        if np.iscomplexobj(values):
+            raise TypeError("complex numbers have no order")
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as problem:
         raise ValueError(f"{name} must be real numbers, got {values!r}") from problem
@@ -165,8 +167,8 @@ def _compare(
         assert rtol is not None
         name, tolerance = "rtol", rtol
         reached, allowed = deviation, rtol * np.abs(target)
-    if not tolerance >= 0:
-        raise ValueError(f"{name} must be >= 0, got {tolerance}")
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(f"{name} must be finite and >= 0, got {tolerance}")
     holds = bool(np.all(reached <= allowed))
     unit = "" if atol is not None else " relative"
     if rtol is not None:

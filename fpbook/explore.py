@@ -135,12 +135,17 @@ def _frame(
     """Draw one frame; the figure is closed, so that only we show it."""
     where = ", ".join(f"{names[name]} {_text(value)}" for name, value in chosen.items())
     drawing = draw(**chosen)
-    figure, text = drawing if isinstance(drawing, tuple) else (drawing, where)
-    if not isinstance(figure, Figure):
-        raise TypeError(
-            "draw must return a matplotlib Figure, or a Figure and a text, got "
-            f"{type(figure).__name__} at {where}"
-        )
+    match drawing:
+        case Figure():
+            figure, text = drawing, where
+        case (Figure() as figure, str(text)):
+            pass
+        case _:
+            plt.close("all")
+            raise TypeError(
+                "draw must return a matplotlib Figure, or a Figure and a text, got "
+                f"{drawing!r} at {where}"
+            )
     plt.close(figure)
     return figure, text
 
@@ -192,7 +197,7 @@ def _page_figure(
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
         figure, text = _frame(draw, names, chosen)
-        sizes.add(tuple(figure.get_size_inches()))
+        sizes.add(tuple(figure.get_size_inches().tolist()))
         images.append(_svg(figure))
         texts.append(text)
         if chosen == dict(first):
@@ -307,7 +312,7 @@ def _control(ipywidgets: Any, name: str, offered: Sequence[Value], first: Value)
 def _is_geometric(numbers: Sequence[float]) -> bool:
     """Tell a logarithmic range: ratios of neighbours vary less than differences."""
     ordered = np.sort(np.asarray(numbers, dtype=float))
-    if ordered[0] <= 0 or len(ordered) < 3:
+    if ordered[0] <= 0:
         return False
     ratios, differences = ordered[1:] / ordered[:-1], np.diff(ordered)
     return bool(ratios.max() / ratios.min() < differences.max() / differences.min())

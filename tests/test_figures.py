@@ -1,0 +1,160 @@
+"""The house style: sizes, labels, colours, and figures that are the same every time."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.text import Annotation
+
+from fpbook import figures
+
+
+@pytest.fixture(autouse=True)
+def own_style() -> Iterator[None]:
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+@pytest.fixture
+def axes() -> Axes:
+    return plt.figure().add_subplot()
+
+
+# --- sizes --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("width", "aspect", "inches"),
+    [(1.0, 0.6, (5.6, 3.36)), (0.5, 1.0, (2.8, 2.8)), (0.25, 2.0, (1.4, 2.8))],
+)
+def test_size(width: float, aspect: float, inches: tuple[float, float]) -> None:
+    assert figures.size(width, aspect) == pytest.approx(inches)
+
+
+def test_size_fills_the_text_by_default() -> None:
+    assert figures.size() == figures.size(1.0, 0.6)
+    assert figures.size()[0] == figures.TEXT_WIDTH
+
+
+@pytest.mark.parametrize("width", [0.0, -0.5, 1.01, np.nan])
+def test_size_refuses_a_width_outside_of_the_text(width: float) -> None:
+    with pytest.raises(ValueError, match=rf"width must be in \(0, 1\] .* got {width}"):
+        figures.size(width)
+
+
+@pytest.mark.parametrize("aspect", [0.0, -1.0, np.nan])
+def test_size_refuses_an_aspect_without_height(aspect: float) -> None:
+    with pytest.raises(ValueError, match=f"aspect must be > 0, got {aspect}"):
+        figures.size(1.0, aspect)
+
+
+# --- labels -------------------------------------------------------------------------
+
+
+def only_label(axes: Axes) -> Annotation:
+    (label,) = axes.texts
+    assert isinstance(label, Annotation)
+    return label
+
+
+@pytest.mark.parametrize(
+    ("at", "point"), [(0, (1, 10)), (0.5, (3, 30)), (0.7, (4, 40)), (1, (5, 50))]
+)
+def test_a_label_stands_at_a_point_of_the_line(
+    axes: Axes, at: float, point: tuple[float, float]
+) -> None:
+    axes.plot([1, 2, 3, 4, 5], [10, 20, 30, 40, 50])
+    figures.label_line(axes, "a name", at)
+    label = only_label(axes)
+    assert label.get_text() == "a name"
+    assert tuple(label.xy) == point
+    assert label.get_position() == (4, 4)
+    assert label.anncoords == "offset points"
+
+
+def test_a_label_belongs_to_the_last_line(axes: Axes) -> None:
+    axes.plot([0, 1], [0, 1], color="red")
+    axes.plot([0, 1], [5, 6], color="blue")
+    figures.label_line(axes, "blue", at=1, offset=7)
+    label = only_label(axes)
+    assert tuple(label.xy) == (1, 6)
+    assert label.get_color() == "blue"
+    assert label.get_position() == (7, 7)
+
+
+def test_a_label_needs_a_line(axes: Axes) -> None:
+    with pytest.raises(ValueError, match="axes hold no line"):
+        figures.label_line(axes, "a name", at=0)
+
+
+@pytest.mark.parametrize("at", [-0.1, 1.1, np.nan])
+def test_a_label_stays_on_the_line(axes: Axes, at: float) -> None:
+    axes.plot([0, 1], [0, 1])
+    with pytest.raises(ValueError, match=rf"at must be in \[0, 1\], got {at}"):
+        figures.label_line(axes, "a name", at)
+    assert not axes.texts
+
+
+# --- the style ----------------------------------------------------------------------
+
+
+def test_the_colour_cycle_is_the_one_that_pages_name() -> None:
+    figures.use_house_style()
+    cycle = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    assert [to_hex(colour).upper() for colour in cycle] == list(figures.COLOURS)
+
+
+def test_the_default_figure_fills_the_text() -> None:
+    figures.use_house_style()
+    assert mpl.rcParams["figure.figsize"][0] == figures.TEXT_WIDTH
+
+
+DRAW = """
+import io, sys
+import matplotlib
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from fpbook import figures
+
+figures.use_house_style()
+figure, axes = plt.subplots(figsize=figures.size())
+x = np.linspace(0, 1, 20)
+axes.plot(x, x**2)
+axes.errorbar(x, x, x / 9, fmt="o", label="measured")
+axes.fill_between(x, 0, x, alpha=0.2)
+axes.imshow(np.outer(x, x), extent=(0, 1, 0, 1))
+figures.label_line(axes, "$x^2$", at=0.5)
+axes.set(xlabel="time", ylabel="error", xlim=(0, 1))
+axes.legend()
+for form in ("svg", "png"):
+    figure.savefig(f"{sys.argv[1]}.{form}", metadata={"Date": None} if form == "svg"
+                   else None)
+"""
+
+
+def test_a_fresh_process_draws_the_same_bytes(tmp_path: Path) -> None:
+    """Otherwise images change their names at every build, and caches never hit."""
+    # Sets and dictionaries of strings are ordered differently in the two processes.
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", DRAW, str(tmp_path / seed)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        for seed in ("1", "2")
+    ]
+    assert [process.wait(timeout=60) for process in started] == [0, 0]
+    for form in ("svg", "png"):
+        one, two = (tmp_path / f"{seed}.{form}" for seed in ("1", "2"))
+        assert one.stat().st_size > 1000
+        assert one.read_bytes() == two.read_bytes()
+    assert "<dc:date>" not in (tmp_path / "1.svg").read_text("utf-8")
