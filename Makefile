@@ -18,7 +18,8 @@ test: book
 
 # Paired notebooks beside the chapters, for Colab; made when the site is published.
 notebooks: $(VENV)/.installed
-	$(BIN)/jupytext --to ipynb $$(grep -rl '{code-cell}' book --include='*.md')
+	$(BIN)/python -c "import sys; sys.path.insert(0, 'book/_ext'); import build; \
+	  print(*build.chapters(build.ROOT))" | xargs $(BIN)/jupytext --to ipynb
 
 # uv prefers CPU builds of torch where an index offers them; where that index is out
 # of reach, whatever satisfies the range is taken, local files first.

@@ -116,14 +116,14 @@ class Book:
         assert text.count(old) == 1, f"{old!r} in {file}"
         path.write_text(text.replace(old, new), "utf-8")
 
-    def run(self, *script: str) -> tuple[int, str]:
+    def run(self, *script: str, **settings: str) -> tuple[int, str]:
         """Run a script of the copy, with the package of the copy."""
         # Of the settings of this run, none may reach the one that is watched.
-        settings = ("FPBOOK_", "REPOSITORY_", "PYTEST_", "COV", "PYTHON")
+        ours = ("FPBOOK_", "REPOSITORY_", "PYTEST_", "COV", "PYTHON")
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(settings)
+            if not name.startswith(ours)
         }
         own = {
             "PYTHONPATH": str(self.root),
@@ -135,7 +135,7 @@ class Book:
         done = subprocess.run(
             [sys.executable, *script],
             cwd=self.root,
-            env=inherited | own,
+            env=inherited | own | settings,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -338,6 +338,24 @@ def test_an_edit_of_the_package_reaches_page_and_ledger(built: Book) -> None:
 
 
 @pytest.mark.xdist_group("gate-warm")
+def test_a_published_site_leads_to_notebooks_with_outputs(built: Book) -> None:
+    assert "mybinder" not in built.page("book/numbers")
+    (built.root / "book" / "numbers.ipynb").write_text("{}")
+    address = {
+        "REPOSITORY_URL": "https://github.com/some/book",
+        "REPOSITORY_BRANCH": "notebooks",
+    }
+    assert_green(built.run("book/_ext/build.py", **address))
+    page = built.page("book/numbers")
+    for host in ("colab.research.google.com/github", "mybinder.org/v2/gh"):
+        (link,) = set(re.findall(rf'href="https://{host}/([^"]+)"', page))
+        assert link.startswith("some/book/")
+        assert "notebooks" in link
+        assert link.endswith("book/numbers.ipynb")
+    download = built.root / "_build/html/_sources/book/numbers.ipynb"
+    assert "the number is 2.0" in download.read_text("utf-8")
+
+
 def test_a_page_taken_out_of_the_contents_leaves_the_site(built: Book) -> None:
     built.edit("_toc.yml", "      - file: book/words\n", "")
     log = assert_green(built.build())

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import gate
+import nbformat
 import yaml
 from jupyter_cache import get_cache
 from jupyter_cache.executors import load_executor
@@ -40,6 +41,17 @@ def execute(root: Path) -> None:
     print(f"executed: {len(result.succeeded)}, failed: {len(result.excepted)}")
 
 
+def fill_downloads(root: Path) -> None:
+    """Give the notebooks to download their outputs, which cached pages lack."""
+    cache = get_cache(str(root / "_build" / ".jupyter_cache"))
+    sources = root / "_build" / "html" / "_sources"
+    for page in chapters(root):
+        download = sources / page.relative_to(root).with_suffix(".ipynb")
+        if download.exists():
+            notebook = cache.get_project_notebook(str(page)).nb
+            nbformat.write(cache.merge_match_into_notebook(notebook)[1], download)
+
+
 def main() -> int:
     """Build the site into ``_build/html``; return the exit code of the build."""
     # Two kernels share the cores; more threads in each would only compete.
@@ -54,6 +66,7 @@ def main() -> int:
     builder = Path(sys.executable).with_name("jupyter-book")
     code = subprocess.run([builder, "build", str(ROOT), *strict]).returncode
     if code == 0:
+        fill_downloads(ROOT)
         print(f"open {ROOT / '_build' / 'html' / 'index.html'}")
     return code
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import directives
-from myst_nb.ext.execution_tables import ExecutionStatsNode
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -30,14 +29,6 @@ class Ledger(SphinxDirective):
         return [ledger()]
 
 
-def _reports(env: Any) -> set[str]:
-    """Pages that show something of all other pages."""
-    if not hasattr(env, "fpbook_reports"):
-        env.fpbook_reports = set()
-    pages: set[str] = env.fpbook_reports
-    return pages
-
-
 def _claims(env: Any) -> dict[str, list[dict[str, str]]]:
     if not hasattr(env, "fpbook_claims"):
         env.fpbook_claims = {}
@@ -47,7 +38,6 @@ def _claims(env: Any) -> dict[str, list[dict[str, str]]]:
 
 def _forget(app: Any, env: Any, docname: str) -> None:
     _claims(env).pop(docname, None)
-    _reports(env).discard(docname)
 
 
 def _collect(app: Any, doctree: nodes.document) -> None:
@@ -62,14 +52,6 @@ def _collect(app: Any, doctree: nodes.document) -> None:
             rows[anchor] = {"anchor": anchor, **json.loads(html.unescape(data))}
     if rows:
         _claims(env)[env.docname] = list(rows.values())
-    ledgers = [place for place in doctree.findall(ledger) if "page" not in place]
-    if ledgers or list(doctree.findall(ExecutionStatsNode)):
-        _reports(env).add(env.docname)
-
-
-def _rewrite_reports(app: Any, env: Any) -> list[str]:
-    """Have reports written again in every build: any page may have changed."""
-    return sorted(_reports(env))
 
 
 def _fill(app: Any, doctree: nodes.document, docname: str) -> None:
@@ -141,6 +123,5 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_directive("claims-ledger", Ledger)
     app.connect("env-purge-doc", _forget)
     app.connect("doctree-read", _collect)
-    app.connect("env-updated", _rewrite_reports)
     app.connect("doctree-resolved", _fill)
-    return {"version": "1", "env_version": 2, "parallel_read_safe": False}
+    return {"version": "1", "env_version": 3, "parallel_read_safe": False}
