@@ -134,6 +134,7 @@ def _frame(
 ) -> tuple[Figure, str]:
     """Draw one frame; the figure is closed, so that only we show it."""
     where = ", ".join(f"{names[name]} {_text(value)}" for name, value in chosen.items())
+    open_before = set(plt.get_fignums())
     drawing = draw(**chosen)
     match drawing:
         case Figure():
@@ -141,7 +142,8 @@ def _frame(
         case (Figure() as figure, str(text)):
             pass
         case _:
-            plt.close("all")
+            for number in set(plt.get_fignums()) - open_before:
+                plt.close(number)
             raise TypeError(
                 "draw must return a matplotlib Figure, or a Figure and a text, got "
                 f"{drawing!r} at {where}"

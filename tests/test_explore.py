@@ -485,3 +485,16 @@ def test_without_ipywidgets_the_install_is_told(
 def test_the_static_page_needs_no_ipywidgets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     assert isinstance(explore(draw_one, height=[1, 2]), PageFigure)
+
+
+@pytest.mark.usefixtures("static")
+def test_a_wrong_draw_closes_its_own_figures_only() -> None:
+    mine = plt.figure()
+
+    def draw(height: float) -> None:
+        plt.figure()
+
+    with pytest.raises(TypeError, match="draw must return"):
+        explore(draw, height=[1, 2])
+    assert plt.get_fignums() == [mine.number]
+    plt.close(mine)
