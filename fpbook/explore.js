@@ -24,4 +24,32 @@
   };
   sliders.forEach((slider) => slider.addEventListener("input", update));
   update();
+
+  const button = explorer.querySelector(".fpbook-explorer-play");
+  if (!button) return;
+  const played = document.getElementById(button.getAttribute("aria-controls"));
+  let timer = null;
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+    button.textContent = "Play";
+    text.setAttribute("aria-live", "polite");
+  };
+  const advance = () => {
+    played.value = Number(played.value) + 1;
+    update();
+    if (played.value === played.max) stop();
+  };
+  button.addEventListener("click", () => {
+    if (timer !== null) return stop();
+    if (played.value === played.max) {
+      played.value = 0;
+      update();
+    }
+    button.textContent = "Pause";
+    // A screen reader would read every frame of the way.
+    text.setAttribute("aria-live", "off");
+    timer = setInterval(advance, Number(button.dataset.interval));
+  });
+  sliders.forEach((slider) => slider.addEventListener("pointerdown", stop));
 })();

@@ -30,6 +30,7 @@ MOST_PARAMETERS = 2
 MOST_FRAMES = 25
 MOST_BYTES = 400_000
 STILL_DPI = 160
+PLAY_MILLISECONDS = 400
 
 PATH = re.compile(r' d="[^"]*"')
 DECIMALS = re.compile(r"-?\d+\.\d{3,}")
@@ -44,6 +45,7 @@ def explore(
     *,
     labels: Mapping[str, str] | None = None,
     start: Mapping[str, Value] | None = None,
+    play: str | None = None,
     **values: Sequence[Value],
 ) -> Any:
     """Make a figure that is explored with sliders; use as last line of a cell.
@@ -59,6 +61,8 @@ def explore(
         blanks for underscores.
     start
         Value shown first, by parameter; the default is the first value.
+    play
+        A parameter, such as a time, whose values a button shows one after the other.
     **values
         The values to offer, by parameter: one or two parameters, at least two values
         each, at most 25 combinations. Numbers, or words for a choice.
@@ -73,8 +77,8 @@ def explore(
     ------
     ValueError
         If there is no parameter or more than two, fewer than two values, more than
-        25 frames, an unknown name in ``labels`` or ``start``, a parameter that
-        ``draw`` does not take, or frames that weigh more than 400 kB or differ in
+        25 frames, an unknown name in ``labels``, ``start`` or ``play``, a parameter
+        that ``draw`` does not take, or frames that weigh more than 400 kB or differ in
         size.
     TypeError
         If ``draw`` returns no figure; names the parameters of the call.
@@ -82,8 +86,12 @@ def explore(
     _check_values(draw, values)
     names = {name: name.replace("_", " ") for name in values}
     first = {name: offered[0] for name, offered in values.items()}
-    for argument, given in (("labels", labels or {}), ("start", start or {})):
-        unknown = set(given) - set(values)
+    for argument, given in (
+        ("labels", set(labels or {})),
+        ("start", set(start or {})),
+        ("play", {play} if play is not None else set()),
+    ):
+        unknown = given - set(values)
         if unknown:
             raise ValueError(
                 f"{argument} names {sorted(unknown)}, allowed are {sorted(values)}"
@@ -97,8 +105,8 @@ def explore(
                 f"got {value!r}"
             )
     if progress.building_static_pages():
-        return _page_figure(draw, values, names, first)
-    return _live_widget(draw, values, names, first)
+        return _page_figure(draw, values, names, first, play)
+    return _live_widget(draw, values, names, first, play)
 
 
 def _check_values(
@@ -193,6 +201,7 @@ def _page_figure(
     values: Mapping[str, Sequence[Value]],
     names: Mapping[str, str],
     first: Mapping[str, Value],
+    play: str | None,
 ) -> PageFigure:
     images, texts, sizes = [], [], set()
     still = b""
@@ -209,7 +218,7 @@ def _page_figure(
         raise ValueError(
             f"draw must return figures of one size, got {sorted(sizes)} in"
         )
-    page = _page(images, texts, shown, values, names, first)
+    page = _page(images, texts, shown, values, names, first, play)
     if len(page) > MOST_BYTES:
         raise ValueError(
             f"the {len(images)} frames weigh {len(page)} bytes, at most {MOST_BYTES} "
@@ -225,6 +234,7 @@ def _page(
     values: Mapping[str, Sequence[Value]],
     names: Mapping[str, str],
     first: Mapping[str, Value],
+    play: str | None,
 ) -> str:
     frames = json.dumps({"images": images, "texts": texts}).encode()
     identity = hashlib.sha256(frames).hexdigest()[:10]
@@ -243,6 +253,12 @@ def _page(
             f'step="1" value="{place}" aria-valuetext="{html.escape(told[place])}" '
             f'data-values="{html.escape(json.dumps(told))}">'
             f'<output for="{control}">{html.escape(told[place])}</output></div>'
+        )
+    if play is not None:
+        controls.append(
+            '<button type="button" class="fpbook-explorer-play" '
+            f'aria-controls="{identity}-{play}" data-interval="{PLAY_MILLISECONDS}">'
+            "Play</button>"
         )
     title = html.escape("Explore by " + " and ".join(names.values()))
     script = Path(__file__).with_name("explore.js").read_text(encoding="utf-8")
@@ -263,6 +279,7 @@ def _live_widget(
     values: Mapping[str, Sequence[Value]],
     names: Mapping[str, str],
     first: Mapping[str, Value],
+    play: str | None,
 ) -> Any:
     try:
         import ipywidgets
@@ -282,7 +299,21 @@ def _live_widget(
         for name, offered in values.items()
     }
     output = ipywidgets.interactive_output(show, controls)
-    return ipywidgets.VBox([*controls.values(), output])
+    shown = list(controls.values())
+    if play is not None:
+        shown.append(_player(ipywidgets, controls[play], values[play]))
+    return ipywidgets.VBox([*shown, output])
+
+
+def _player(ipywidgets: Any, control: Any, offered: Sequence[Value]) -> Any:
+    """Let a button walk a control through the offered values."""
+    player = ipywidgets.Play(max=len(offered) - 1, interval=PLAY_MILLISECONDS)
+
+    def follow(change: Mapping[str, int]) -> None:
+        control.value = offered[change["new"]]
+
+    player.observe(follow, names="value")
+    return player
 
 
 def _control(ipywidgets: Any, name: str, offered: Sequence[Value], first: Value) -> Any:

@@ -21,6 +21,7 @@ from playwright.sync_api import (
     ConsoleMessage,
     Locator,
     Request,
+    expect,
     sync_playwright,
 )
 from playwright.sync_api import Page as Tab
@@ -313,6 +314,34 @@ def test_every_step_shows_and_says_something_else(explorers: list[Explorer]) -> 
                         silent.append((frame, explorer.texts[frame]))
             stride *= length
         assert silent == []
+
+
+def test_playing_runs_to_the_end_and_can_be_paused(explorers: list[Explorer]) -> None:
+    for explorer in explorers:
+        buttons = explorer.box.locator(".fpbook-explorer-play")
+        if not buttons.count():
+            continue
+        identity = buttons.get_attribute("aria-controls")
+        played = explorer.box.locator(f"[id='{identity}']")
+        last = int(played.get_attribute("max") or 0)
+        played.press("Home")
+        buttons.click()
+        assert buttons.inner_text() == "Pause"
+        expect(played).not_to_have_value("0")
+        buttons.click()
+        assert buttons.inner_text() == "Play"
+        explorer.assert_shows()
+        played.press("End")
+        played.press("ArrowLeft")
+        buttons.press("Enter")
+        expect(buttons).to_have_text("Play")
+        assert played.input_value() == str(last)
+        explorer.assert_shows()
+        # From the end it starts again.
+        buttons.press("Enter")
+        assert played.input_value() == "0"
+        buttons.press("Enter")
+        explorer.assert_shows()
 
 
 def test_sliders_are_labelled_and_in_order(explorers: list[Explorer]) -> None:

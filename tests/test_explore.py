@@ -335,6 +335,11 @@ VALUE_ERRORS: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
         {"height": [1, 2], "labels": {"hight": "h"}},
         r"labels names \['hight'\], allowed are \['height'\]",
     ),
+    "unknown play": (
+        draw_one,
+        {"height": [1, 2], "play": "time"},
+        r"play names \['time'\], allowed are \['height'\]",
+    ),
     "start not offered": (
         draw_one,
         {"height": [1, 2], "start": {"height": 1.5}},
@@ -498,3 +503,31 @@ def test_a_wrong_draw_closes_its_own_figures_only() -> None:
         explore(draw, height=[1, 2])
     assert plt.get_fignums() == [mine.number]
     plt.close(mine)
+
+
+@pytest.mark.usefixtures("static")
+def test_a_button_plays_the_named_parameter() -> None:
+    shown = explore(draw_two, height=[1, 2], width=[3, 4], play="width")
+    explorer = page_of(shown)
+    (button,) = explorer.select("button")
+    slider = explorer.select("input")[1]
+    assert button["aria-controls"] == slider["id"]
+    assert float(str(button["data-interval"])) > 0
+    assert not page_of(explore(draw_one, height=[1, 2])).select("button")
+
+
+@pytest.mark.usefixtures("live")
+def test_playing_live_walks_through_the_offered_values() -> None:
+    got: list[float] = []
+
+    def draw(height: float) -> Figure:
+        got.append(height)
+        return draw_one(height)
+
+    box = explore(draw, height=[0.5, 1.5, 4.0], play="height")
+    _, player, _ = box.children
+    assert isinstance(player, ipywidgets.Play)
+    assert player.max == 2
+    player.value = 1
+    player.value = 2
+    assert got == [0.5, 1.5, 4.0]
