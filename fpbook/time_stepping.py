@@ -49,10 +49,12 @@ class Step(Protocol):
 
 
 def factorised(matrix: Any) -> Any:
+    """Sparse LU; order and panels are those that a five-point stencil likes best."""
     return sparse_linalg.splu(
         matrix.tocsc(),
         permc_spec="MMD_AT_PLUS_A",
         diag_pivot_thresh=0.0,
+        panel_size=1,
         options={"SymmetricMode": True},
     )
 
@@ -190,7 +192,7 @@ class Marching:
                 state, smooth = fine, False
                 done += 2 * part
                 self._bar.update(2 * part * span)
-                fits = part < 0.5 and (done / (4 * part)) % 1 == 0
+                fits = (done / (4 * part)) % 1 == 0
                 if fits and error < TIME_ERROR / 12:
                     part *= 2
             time, dt = float(moment), part * span or dt
