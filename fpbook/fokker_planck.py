@@ -56,6 +56,7 @@ from fpbook.time_stepping import (
     lu_step,
     strang_step,
 )
+from fpbook.validation import MASS_TOLERANCE, require_times
 
 __all__ = [
     "FokkerPlanck",
@@ -65,8 +66,6 @@ __all__ = [
     "gaussian",
 ]
 
-NORMALISATION = 1e-6
-"""Mass that a density may lack, have too much, or have below zero."""
 WALL_MASS = 1e-6
 """Mass in the outermost cells above which ``evolve`` warns."""
 
@@ -242,15 +241,7 @@ class FokkerPlanck:
             If more than 1e-6 of the mass is below zero: ``dt`` is too long.
         """
         start = self._checked(density)
-        moments = np.atleast_1d(np.asarray(times, dtype=float))
-        if (
-            moments.ndim != 1
-            or not moments.size
-            or not np.all(np.isfinite(moments))
-            or moments[0] < 0
-            or np.any(np.diff(moments) <= 0)
-        ):
-            raise ValueError(f"times must be >= 0 and increasing, got {times!r}")
+        moments = require_times(times)
         if dt is not None and not (np.isfinite(dt) and dt > 0):
             raise ValueError(f"dt must be > 0, got {dt}")
         result = np.empty((len(moments), *self.grid.shape))
@@ -306,13 +297,13 @@ class FokkerPlanck:
         if not np.all(np.isfinite(given)):
             raise ValueError("density must be finite, got values that are not")
         below = -np.minimum(given, 0).sum() * self.grid.cell_volume
-        if below > NORMALISATION:
+        if below > MASS_TOLERANCE:
             raise ValueError(f"density must be >= 0, got a mass of {below:.2g} below 0")
         mass = given.sum() * self.grid.cell_volume
-        if abs(mass - 1) > NORMALISATION:
+        if abs(mass - 1) > MASS_TOLERANCE:
             raise ValueError(
-                f"density must have mass 1 (within {NORMALISATION:g}), got {mass:.8g}; "
-                "a larger box loses less"
+                f"density must have mass 1 (within {MASS_TOLERANCE:g}), got "
+                f"{mass:.8g}; a larger box loses less"
             )
         return given
 
@@ -333,7 +324,7 @@ class FokkerPlanck:
         if told:
             warnings.warn(told, MassAtWallWarning, stacklevel=3)
         below = -np.minimum(result, 0).reshape(len(moments), -1).sum(axis=1) * volume
-        if below.max() > NORMALISATION:
+        if below.max() > MASS_TOLERANCE:
             warnings.warn(
                 f"a mass of {below.max():.2g} is below zero at time "
                 f"{moments[below.argmax()]:g}; a shorter dt avoids it",

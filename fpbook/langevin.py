@@ -37,6 +37,13 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from fpbook import progress
+from fpbook.validation import (
+    require_density,
+    require_edges,
+    require_integer,
+    require_positive,
+    require_walkers,
+)
 
 if TYPE_CHECKING:
     from fpbook.fokker_planck import Grid
@@ -113,12 +120,12 @@ def langevin_ensemble(
     FloatingPointError
         If walkers are not finite; names the step and how many of their chunk.
     """
-    _require_positive(dt=dt)
-    start = _finite_walkers("x0", x0)
+    require_positive(dt=dt)
+    start = require_walkers("x0", x0)
     if not callable(diffusion):
         _check_constant_diffusion(diffusion, start.shape[1])
     move = partial(_euler_maruyama, drift, diffusion, dt)
-    return _ensemble(move, start, steps, seed, snapshots, chunk, jobs, "Langevin")
+    return move_ensemble(move, start, steps, seed, snapshots, chunk, jobs, "Langevin")
 
 
 Move = Callable[[Array, np.random.Generator], Iterator[None]]
@@ -210,28 +217,6 @@ def _require_shape(name: str, values: Array, *allowed: tuple[int, ...]) -> None:
         )
 
 
-def _require_positive(**arguments: float) -> None:
-    for name, value in arguments.items():
-        if not (np.ndim(value) == 0 and np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be finite and > 0, got {value}")
-
-
-def _require_integer(smallest: int, **arguments: int) -> None:
-    for name, value in arguments.items():
-        if not isinstance(value, int | np.integer) or value < smallest:
-            raise ValueError(f"{name} must be an integer >= {smallest}, got {value!r}")
-
-
-def _finite_walkers(name: str, walkers: Array) -> Array:
-    array = np.asarray(walkers, dtype=np.float64)
-    if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} must be finite walkers of shape (M, d) with M, d >= 1, got "
-            f"shape {array.shape} with {np.sum(~np.isfinite(array))} not finite"
-        )
-    return array
-
-
 def _check_constant_diffusion(diffusion: float | Array, d: int) -> None:
     values = np.asarray(diffusion, dtype=np.float64)
     if values.shape not in ((), (d,)) or not np.all(
@@ -243,19 +228,151 @@ def _check_constant_diffusion(diffusion: float | Array, d: int) -> None:
         )
 
 
-def _ensemble(
+def sgd_ensemble(
+    gradient: Callable[[Array, Array], Array],
+    data: Array | Draw,
+    x0: Array,
+    learning_rate: float,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    *,
+    snapshots: Sequence[int] | None = None,
+    chunk: int = CHUNK,
+    jobs: int = 1,
+) -> Array:
+    r"""Independent networks under SGD, each with minibatches of its own.
+
+    .. math:: w_{k+1} = w_k - \eta\, g_B(w_k), \qquad
+        g_B(w) = \frac1B \sum_{b=1}^{B} \nabla \ell(w, z_b)
+
+    Samples :math:`z_b` are drawn with replacement: the covariance of :math:`g_B` is
+    exactly :math:`C / B`, with the covariance :math:`C` of the gradient of one sample.
+    Minibatches shared by the networks would move the cloud as a whole, and its density
+    would not obey a Fokker-Planck equation. Source: derived in the chapter *From SGD to
+    Fokker-Planck*.
+
+    Parameters
+    ----------
+    gradient
+        :math:`g_B`, from networks (n, d) and one minibatch each, (n, B, ...), to their
+        mean gradients (n, d). Weight decay belongs inside.
+    data
+        All samples of a training set, shape (N, ...); or, for a population, a function
+        ``draw(rng, n, batch_size)`` that returns fresh samples, shape (n, batch_size,
+        ...), from the random generator it is given.
+    x0
+        Starts, shape (M, d).
+    learning_rate
+        :math:`\eta > 0`. Step k is training time ``k * learning_rate``.
+    batch_size
+        :math:`B \ge 1`.
+    steps
+        Number of steps, >= 0.
+    seed
+        Seed of all random numbers, >= 0.
+    snapshots
+        Step counts at which to keep the networks, increasing, from 0 to ``steps``; the
+        run ends with the last. None for ``steps`` only.
+    chunk
+        Networks that move together, >= 1; so many minibatches are in memory at a time.
+    jobs
+        1 for this process, n for n processes, -1 for all there are.
+
+    Returns
+    -------
+    array
+        Networks, shape (len(snapshots), M, d).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or a function returns an array of another shape.
+    FloatingPointError
+        If networks are not finite; names the step and how many of their chunk.
+    """
+    require_positive(learning_rate=learning_rate)
+    require_integer(1, batch_size=batch_size)
+    start = require_walkers("x0", x0)
+    if not callable(data) and (np.ndim(data) == 0 or len(data) == 0):
+        raise ValueError(
+            "data must be a function or an array (N, ...) of at least one sample, got "
+            f"shape {np.shape(data)}"
+        )
+    draw = data if callable(data) else partial(_resample, np.asarray(data))
+    move = partial(_minibatch_descent, gradient, draw, learning_rate, batch_size)
+    return move_ensemble(move, start, steps, seed, snapshots, chunk, jobs, "SGD")
+
+
+def _resample(
+    samples: Array, rng: np.random.Generator, n: int, batch_size: int
+) -> Array:
+    # np.take: a tenth of the time of samples[...] for samples of several numbers.
+    return np.take(samples, rng.integers(len(samples), size=(n, batch_size)), axis=0)
+
+
+def _minibatch_descent(
+    gradient: Callable[[Array, Array], Array],
+    draw: Draw,
+    learning_rate: float,
+    batch_size: int,
+    walkers: Array,
+    rng: np.random.Generator,
+) -> Iterator[None]:
+    """Move the walkers in place, one step per item."""
+    seen, shift = _read_only(walkers), np.empty_like(walkers)
+    while True:
+        batch = draw(rng, len(walkers), batch_size)
+        if np.shape(batch)[:2] != (len(walkers), batch_size):
+            raise ValueError(
+                f"data must return samples of shape ({len(walkers)}, {batch_size}, "
+                f"...), got {np.shape(batch)}"
+            )
+        mean_gradient = gradient(seen, batch)
+        _require_shape("gradient", mean_gradient, walkers.shape)
+        np.multiply(mean_gradient, learning_rate, out=shift)
+        walkers -= shift
+        yield
+
+
+def move_ensemble(
     move: Move,
     start: Array,
     steps: int,
     seed: int,
-    snapshots: Sequence[int] | None,
-    chunk: int,
-    jobs: int,
-    description: str,
+    snapshots: Sequence[int] | None = None,
+    chunk: int = CHUNK,
+    jobs: int = 1,
+    description: str = "",
 ) -> Array:
-    """Move all walkers, chunk by chunk, each chunk with its own random stream."""
-    _require_integer(0, steps=steps, seed=seed)
-    _require_integer(1, chunk=chunk)
+    """Move walkers chunk by chunk, each chunk with its own random stream.
+
+    What the ensembles have in common, for further kinds of walkers.
+
+    Parameters
+    ----------
+    move
+        Function of the walkers of a chunk, shape (n, d), and of a random generator. It
+        returns an iterator that moves the walkers in place, one step per item.
+    start, steps, seed, snapshots, chunk, jobs
+        As in :func:`langevin_ensemble`, with ``start`` for ``x0``.
+    description
+        Words in front of the progress bar.
+
+    Returns
+    -------
+    array
+        Walkers, shape (len(snapshots), M, d).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    FloatingPointError
+        If walkers are not finite; names the step and how many of their chunk.
+    """
+    require_integer(0, steps=steps, seed=seed)
+    require_integer(1, chunk=chunk)
     if not isinstance(jobs, int | np.integer) or jobs == 0:
         raise ValueError(f"jobs must be an integer other than 0, got {jobs!r}")
     kept = _snapshot_steps(snapshots, steps)
@@ -332,113 +449,6 @@ def _require_finite_walkers(walkers: Array, step: int) -> None:
         )
 
 
-def sgd_ensemble(
-    gradient: Callable[[Array, Array], Array],
-    data: Array | Draw,
-    x0: Array,
-    learning_rate: float,
-    batch_size: int,
-    steps: int,
-    seed: int,
-    *,
-    snapshots: Sequence[int] | None = None,
-    chunk: int = CHUNK,
-    jobs: int = 1,
-) -> Array:
-    r"""Independent networks under SGD, each with minibatches of its own.
-
-    .. math:: w_{k+1} = w_k - \eta\, g_B(w_k), \qquad
-        g_B(w) = \frac1B \sum_{b=1}^{B} \nabla \ell(w, z_b)
-
-    Samples :math:`z_b` are drawn with replacement: the covariance of :math:`g_B` is
-    exactly :math:`C / B`, with the covariance :math:`C` of the gradient of one sample.
-    Minibatches shared by the networks would move the cloud as a whole, and its density
-    would not obey a Fokker-Planck equation. Source: derived in the chapter *From SGD to
-    Fokker-Planck*.
-
-    Parameters
-    ----------
-    gradient
-        :math:`g_B`, from networks (n, d) and one minibatch each, (n, B, ...), to their
-        mean gradients (n, d). Weight decay belongs inside.
-    data
-        All samples of a training set, shape (N, ...); or, for a population, a function
-        ``draw(rng, n, batch_size)`` that returns fresh samples, shape (n, batch_size,
-        ...), from the random generator it is given.
-    x0
-        Starts, shape (M, d).
-    learning_rate
-        :math:`\eta > 0`. Step k is training time ``k * learning_rate``.
-    batch_size
-        :math:`B \ge 1`.
-    steps
-        Number of steps, >= 0.
-    seed
-        Seed of all random numbers, >= 0.
-    snapshots
-        Step counts at which to keep the networks, increasing, from 0 to ``steps``; the
-        run ends with the last. None for ``steps`` only.
-    chunk
-        Networks that move together, >= 1; so many minibatches are in memory at a time.
-    jobs
-        1 for this process, n for n processes, -1 for all there are.
-
-    Returns
-    -------
-    array
-        Networks, shape (len(snapshots), M, d).
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range, or a function returns an array of another shape.
-    FloatingPointError
-        If networks are not finite; names the step and how many of their chunk.
-    """
-    _require_positive(learning_rate=learning_rate)
-    _require_integer(1, batch_size=batch_size)
-    start = _finite_walkers("x0", x0)
-    if not callable(data) and (np.ndim(data) == 0 or len(data) == 0):
-        raise ValueError(
-            "data must be a function or an array (N, ...) of at least one sample, got "
-            f"shape {np.shape(data)}"
-        )
-    draw = data if callable(data) else partial(_resample, np.asarray(data))
-    move = partial(_minibatch_descent, gradient, draw, learning_rate, batch_size)
-    return _ensemble(move, start, steps, seed, snapshots, chunk, jobs, "SGD")
-
-
-def _resample(
-    samples: Array, rng: np.random.Generator, n: int, batch_size: int
-) -> Array:
-    # np.take: a tenth of the time of samples[...] for samples of several numbers.
-    return np.take(samples, rng.integers(len(samples), size=(n, batch_size)), axis=0)
-
-
-def _minibatch_descent(
-    gradient: Callable[[Array, Array], Array],
-    draw: Draw,
-    learning_rate: float,
-    batch_size: int,
-    walkers: Array,
-    rng: np.random.Generator,
-) -> Iterator[None]:
-    """Move the walkers in place, one step per item."""
-    seen, shift = _read_only(walkers), np.empty_like(walkers)
-    while True:
-        batch = draw(rng, len(walkers), batch_size)
-        if np.shape(batch)[:2] != (len(walkers), batch_size):
-            raise ValueError(
-                f"data must return samples of shape ({len(walkers)}, {batch_size}, "
-                f"...), got {np.shape(batch)}"
-            )
-        mean_gradient = gradient(seen, batch)
-        _require_shape("gradient", mean_gradient, walkers.shape)
-        np.multiply(mean_gradient, learning_rate, out=shift)
-        walkers -= shift
-        yield
-
-
 # --- distances ----------------------------------------------------------------------
 
 
@@ -485,10 +495,7 @@ def histogram(walkers: Array, grid: "Grid") -> Array:
 
 
 def _counts(walkers: Array, grid: "Grid") -> Array:
-    d = len(grid.shape)
-    points = _finite_walkers("walkers", walkers)
-    if points.shape[1] != d:
-        raise ValueError(f"walkers must be of shape (M, {d}), got {points.shape}")
+    points = require_walkers("walkers", walkers, len(grid.shape))
     return np.histogramdd(points, bins=grid.edges)[0]
 
 
@@ -539,31 +546,13 @@ def l1_distance(
         If an argument is out of range or of another shape than the grid.
     """
     counts = _counts(walkers, grid)
-    if np.shape(density) != grid.shape:
-        raise ValueError(
-            f"density must be of shape {grid.shape}, got {np.shape(density)}"
-        )
-    masses = _cell_masses(density, grid.cell_volume)
+    density = require_density("density", density, grid.shape, grid.cell_volume)
+    masses = density * grid.cell_volume
     merged = _cells_per_bin(1 if bins is None else bins, grid.shape)
     inside, P = _merge_cells(counts, merged), _merge_cells(masses, merged)
     M = len(walkers)
     value = np.abs(inside / M - P).sum() + (M - inside.sum()) / M
     return Distance(float(value), float(_mean_deviation(M, P).sum()))
-
-
-MASS_TOLERANCE = 1e-6
-
-
-def _cell_masses(density: Array, cell_volume: float | Array) -> Array:
-    masses = np.asarray(density, dtype=np.float64) * cell_volume
-    total, negative = masses.sum(), masses[masses < 0].sum()
-    # Solvers leave negative cells of the size of rounding.
-    if not (abs(total - 1) <= MASS_TOLERANCE and negative >= -MASS_TOLERANCE):
-        raise ValueError(
-            f"density must be >= 0 and have mass 1 within {MASS_TOLERANCE}, got mass "
-            f"{total}, of which {negative} in negative cells"
-        )
-    return masses
 
 
 def _cells_per_bin(bins: int | Sequence[int], shape: tuple[int, ...]) -> list[int]:
@@ -660,16 +649,9 @@ def _sorted_positions(walkers: Array) -> Array:
 
 def _distribution(edges: Array, density: Array) -> tuple[Array, Array]:
     """Cell faces and the distribution function there, from 0 to exactly 1."""
-    faces = np.asarray(edges, dtype=np.float64)
-    if faces.ndim != 1 or len(faces) < 2 or not np.all(np.diff(faces) > 0):
-        raise ValueError(
-            f"edges must be at least two increasing cell faces, got shape {faces.shape}"
-        )
-    if np.shape(density) != (len(faces) - 1,):
-        raise ValueError(
-            f"density must be of shape ({len(faces) - 1},), got {np.shape(density)}"
-        )
-    masses = _cell_masses(density, np.diff(faces))
+    faces = require_edges(edges)
+    widths = np.diff(faces)
+    masses = require_density("density", density, widths.shape, widths) * widths
     F = np.concatenate([[0.0], np.cumsum(masses)])
     return faces, F / F[-1]
 

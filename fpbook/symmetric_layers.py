@@ -36,6 +36,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
+from fpbook.validation import (
+    require_all_non_negative,
+    require_all_positive,
+    require_integer,
+    require_integer_between,
+)
+
 Numbers = float | NDArray[np.float64]  # one or many; the arguments of a call broadcast
 
 
@@ -78,27 +85,15 @@ def decay_rate(
     if order is None:
         _require_decay_below_one(learning_rate, weight_decay)
         return -np.log1p(-decay) / learning_rate
-    _require_order(order, 0, np.inf)
+    require_integer(0, order=order)
     return _decay_series(decay, order) / learning_rate
 
 
 def _decay_per_step(learning_rate: Numbers, weight_decay: Numbers) -> Numbers:
     """Check both factors of ``eta lam`` and return it."""
-    _require_positive(learning_rate=learning_rate)
-    _require_non_negative(weight_decay=weight_decay)
+    require_all_positive(learning_rate=learning_rate)
+    require_all_non_negative(weight_decay=weight_decay)
     return learning_rate * weight_decay
-
-
-def _require_positive(**arguments: Numbers) -> None:
-    for name, values in arguments.items():
-        if not np.all(np.isfinite(values) & np.greater(values, 0)):
-            raise ValueError(f"{name} must be finite and > 0, got {values}")
-
-
-def _require_non_negative(**arguments: Numbers) -> None:
-    for name, values in arguments.items():
-        if not np.all(np.isfinite(values) & np.greater_equal(values, 0)):
-            raise ValueError(f"{name} must be finite and >= 0, got {values}")
 
 
 def _require_decay_below_one(learning_rate: Numbers, weight_decay: Numbers) -> None:
@@ -106,13 +101,6 @@ def _require_decay_below_one(learning_rate: Numbers, weight_decay: Numbers) -> N
         raise ValueError(
             "learning_rate * weight_decay must be < 1, got "
             f"learning_rate {learning_rate} and weight_decay {weight_decay}"
-        )
-
-
-def _require_order(order: int, smallest: int, largest: float) -> None:
-    if not isinstance(order, int | np.integer) or not smallest <= order <= largest:
-        raise ValueError(
-            f"order must be an integer from {smallest} to {largest}, got {order!r}"
         )
 
 
@@ -157,8 +145,8 @@ def squared_norm_step(
         If an argument is out of range.
     """
     decay = _decay_per_step(learning_rate, weight_decay)
-    _require_positive(squared_norm=squared_norm)
-    _require_non_negative(squared_gradient_norm=squared_gradient_norm)
+    require_all_positive(squared_norm=squared_norm)
+    require_all_non_negative(squared_gradient_norm=squared_gradient_norm)
     return (1 - decay) ** 2 * squared_norm + learning_rate**2 * squared_gradient_norm
 
 
@@ -208,9 +196,9 @@ def squared_norm_velocity(
     ValueError
         If an argument is out of range, or ``gradient_curvature`` is missing.
     """
-    _require_order(order, 0, 2)
-    _require_positive(squared_norm=squared_norm)
-    _require_non_negative(squared_gradient_norm=squared_gradient_norm)
+    require_integer_between(0, 2, order=order)
+    require_all_positive(squared_norm=squared_norm)
+    require_all_non_negative(squared_gradient_norm=squared_gradient_norm)
     velocity = -2 * decay_rate(learning_rate, weight_decay, order) * squared_norm
     if order >= 1:
         velocity = velocity + learning_rate * squared_gradient_norm
@@ -253,7 +241,7 @@ def effective_learning_rate(
     """
     decay = _decay_per_step(learning_rate, weight_decay)
     _require_decay_below_one(learning_rate, weight_decay)
-    _require_positive(radius=radius)
+    require_all_positive(radius=radius)
     return learning_rate / ((1 - decay) * radius**2)
 
 
@@ -291,8 +279,8 @@ def angular_update(
     """
     decay = _decay_per_step(learning_rate, weight_decay)
     _require_decay_below_one(learning_rate, weight_decay)
-    _require_positive(radius=radius)
-    _require_non_negative(gradient_norm=gradient_norm)
+    require_all_positive(radius=radius)
+    require_all_non_negative(gradient_norm=gradient_norm)
     angle: Numbers = np.arctan2(learning_rate * gradient_norm, (1 - decay) * radius)
     return angle
 
@@ -341,7 +329,7 @@ def equilibrium(
     ValueError
         If an argument is out of range, in particular for order 0.
     """
-    _require_positive(
+    require_all_positive(
         spherical_gradient_norm=spherical_gradient_norm, weight_decay=weight_decay
     )
     decay = _decay_per_step(learning_rate, weight_decay)
@@ -355,7 +343,7 @@ def equilibrium(
             "its norm decays to zero"
         )
     else:
-        _require_order(order, 1, 4)
+        require_integer_between(1, 4, order=order)
         loss, linear, quadratic = _growth_coefficients(decay, order)
         # The one positive root of quadratic a^4 + linear a^2 = loss: it exists since
         # loss > 0 and quadratic >= 0, with linear = 1 where quadratic = 0.
@@ -442,8 +430,8 @@ def spiral_descent(
         If an iterate is not finite; names the step.
     """
     decay = _decay_per_step(learning_rate, weight_decay)
-    _require_positive(spherical_gradient_norm=spherical_gradient_norm)
-    _require_steps(steps)
+    require_all_positive(spherical_gradient_norm=spherical_gradient_norm)
+    require_integer(0, steps=steps)
     z = np.empty(steps + 1, dtype=np.complex128)
     z[0] = _complex_start(start)
     with np.errstate(all="ignore"):
@@ -454,11 +442,6 @@ def spiral_descent(
             if not np.isfinite(z[k + 1]):
                 raise FloatingPointError(f"the iterate of step {k + 1} is not finite")
     return np.column_stack([z.real, z.imag])
-
-
-def _require_steps(steps: int) -> None:
-    if not isinstance(steps, int | np.integer) or steps < 0:
-        raise ValueError(f"steps must be an integer >= 0, got {steps!r}")
 
 
 def _complex_start(start: NDArray[np.float64]) -> np.complex128:
@@ -519,10 +502,10 @@ def spiral_field(
         If an argument is out of range.
     """
     decay = _decay_per_step(learning_rate, weight_decay)
-    _require_positive(
+    require_all_positive(
         squared_norm=squared_norm, spherical_gradient_norm=spherical_gradient_norm
     )
-    _require_order(order, 0, 4)
+    require_integer_between(0, 4, order=order)
     advance = learning_rate * spherical_gradient_norm / squared_norm
     growth, turn = _spiral_rates(advance, decay, order)
     return squared_norm * growth / learning_rate, turn / learning_rate
@@ -577,9 +560,9 @@ def spiral_flow(
         :math:`e^{2\lambda t}`.
     """
     decay = _decay_per_step(learning_rate, weight_decay)
-    _require_positive(spherical_gradient_norm=spherical_gradient_norm)
-    _require_steps(steps)
-    _require_order(order, 0, 4)
+    require_all_positive(spherical_gradient_norm=spherical_gradient_norm)
+    require_integer(0, steps=steps)
+    require_integer_between(0, 4, order=order)
     z0 = _complex_start(start)
 
     def rates(_step: float, state: NDArray[np.float64]) -> tuple[Numbers, Numbers]:

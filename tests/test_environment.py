@@ -48,6 +48,9 @@ IMPORTABLE_WITHOUT_THEM = (
     "fpbook.fokker_planck",
     "fpbook.langevin",
     "fpbook.autoencoder",
+    "fpbook.mean_field",
+    "fpbook.deep_autoencoder",
+    "fpbook.resolved_block",
 )
 
 

@@ -1168,7 +1168,7 @@ def test_steps_are_shortened_to_divide_the_time():
 )
 def test_times_must_increase(times):
     equation, start = ornstein_uhlenbeck()
-    with pytest.raises(ValueError, match="times must be >= 0 and increasing, got"):
+    with pytest.raises(ValueError, match="times must be >= 0 and increasing"):
         equation.evolve(start, times)
 
 

@@ -1,0 +1,142 @@
+"""Checks of arguments: what they take, what they turn it into, what they refuse."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fpbook.validation import (
+    require_all_non_negative,
+    require_all_positive,
+    require_choice,
+    require_covariance,
+    require_density,
+    require_edges,
+    require_factors,
+    require_integer,
+    require_integer_between,
+    require_matrix,
+    require_non_negative,
+    require_on_grid,
+    require_positive,
+    require_symmetric,
+    require_times,
+    require_walkers,
+)
+
+NOT_FINITE = (math.nan, math.inf, -math.inf)
+SKEW, INDEFINITE = [[1.0, 0.5], [0.4, 1.0]], [[1.0, 2.0], [2.0, 1.0]]
+
+
+def refuses(function, *arguments, **named):
+    with pytest.raises(ValueError, match=r"^x must .*got "):
+        function(*arguments, **named)
+
+
+def test_numbers_are_positive_or_not_negative():
+    for single, many, zero in (
+        (require_positive, require_all_positive, False),
+        (require_non_negative, require_all_non_negative, True),
+    ):
+        single(x=1e-300, y=3)
+        many(x=np.array([1.0, 2.0]), y=3)
+        for bad in (-1e-300, *NOT_FINITE):
+            refuses(single, y=1.0, x=bad)
+            refuses(many, x=np.array([1.0, bad]))
+        refuses(single, x=np.ones(2))
+        if zero:
+            single(x=0.0)
+            many(x=np.zeros(2))
+        else:
+            refuses(single, x=0.0)
+            refuses(many, x=np.array([1.0, 0.0]))
+
+
+def test_integers_know_their_bounds():
+    require_integer(2, x=2, y=np.int64(7))
+    require_integer_between(0, 3, x=0, y=np.int32(3))
+    for bad in (1, 2.0, "2", None):
+        refuses(require_integer, 2, y=2, x=bad)
+    for bad in (-1, 4, 1.0, None):
+        refuses(require_integer_between, 0, 3, y=1, x=bad)
+
+
+def test_choices_are_listed():
+    require_choice(("a", None), x="a", y=None)
+    with pytest.raises(ValueError, match=r"^x must be one of \('a', None\), got 'b'"):
+        require_choice(("a", None), x="b")
+
+
+def test_times_and_edges_increase():
+    np.testing.assert_array_equal(require_times(0), [0.0])
+    np.testing.assert_array_equal(require_times((0, 2)), [0.0, 2.0])
+    np.testing.assert_array_equal(require_edges([-1, 2]), [-1.0, 2.0])
+    for bad in ([], [-1.0], [1.0, 1.0], [2.0, 1.0], [0.0, math.inf], [[1.0]]):
+        with pytest.raises(ValueError, match=r"^times must .*got "):
+            require_times(bad)
+    for bad in (1.0, [1.0], [1.0, 1.0], [0.0, math.nan, 1.0], [[0.0, 1.0]]):
+        with pytest.raises(ValueError, match=r"^edges must .*got "):
+            require_edges(bad)
+
+
+def test_matrices_are_finite_and_have_two_axes():
+    np.testing.assert_array_equal(require_matrix("x", 3), [[3.0]])
+    assert require_matrix("x", np.ones((2, 3))).shape == (2, 3)
+    for bad in ([1.0], np.ones((1, 1, 1)), math.nan, [[1.0, math.inf]]):
+        refuses(require_matrix, "x", bad)
+
+
+@pytest.mark.parametrize("function", [require_symmetric, require_covariance])
+def test_symmetric_matrices_may_be_numbers(function):
+    np.testing.assert_array_equal(function("x", 3), [[3.0]])
+    np.testing.assert_array_equal(function("x", 3, 2), [[3.0, 0.0], [0.0, 3.0]])
+    # Rounding is relative to the largest entry, and forgiven up to 1e-12.
+    assert function("x", [[1e6, 1e-7], [0.0, 1e6]]).shape == (2, 2)
+    for bad in ([1.0], np.ones((2, 3)), SKEW, np.full((2, 2), math.inf), [[]]):
+        refuses(function, "x", bad)
+    refuses(function, "x", [[1e6, 1e-5], [0.0, 1e6]])
+    refuses(function, "x", np.eye(2), 3)
+
+
+def test_covariances_are_semidefinite():
+    require_symmetric("x", INDEFINITE)
+    require_covariance("x", [[1.0, 1.0], [1.0, 1.0 - 1e-13]])
+    require_covariance("x", 0.0)
+    for bad in (INDEFINITE, -1.0, [[1.0, 1.0], [1.0, 1.0 - 1e-11]]):
+        refuses(require_covariance, "x", bad)
+
+
+def test_factors_fit_each_other():
+    first, second = require_factors(3, W=np.ones((5, 2, 3)), x=np.ones((5, 3, 2)))
+    assert (second @ first).shape == (5, 3, 3)
+    for bad in (1.0, np.ones(3), np.ones((3, 2))):
+        refuses(require_factors, 3, x=bad, y=np.ones((3, 2)))
+    for bad in (1.0, np.ones((2, 3)), np.ones((5, 3, 2)), np.ones((3, 3))):
+        refuses(require_factors, 3, W=np.ones((2, 3)), x=bad)
+
+
+def test_walkers_are_finite_points():
+    assert require_walkers("x", [[1, 2]]).dtype == np.float64
+    assert require_walkers("x", np.ones((3, 2)), 2).shape == (3, 2)
+    for bad in (1.0, np.ones(3), np.ones((0, 2)), np.ones((3, 0)), [[math.nan]]):
+        refuses(require_walkers, "x", bad)
+    refuses(require_walkers, "x", np.ones((3, 2)), 3)
+
+
+def test_densities_have_mass_one_on_their_grid():
+    widths = np.array([1.0, 3.0])
+    density = np.array([0.4, 0.2])
+    np.testing.assert_array_equal(require_density("x", density, (2,), widths), density)
+    require_density("x", [0.5, 0.5 + 0.9e-6], (2,), 1.0)
+    require_density("x", [-0.9e-6, 1.0], (2,), 1.0)
+    for bad in (
+        [0.5, 0.5 + 1.1e-6],
+        [0.5, 0.5 - 1.1e-6],
+        [-1.1e-6, 1.0 + 1.1e-6],
+        [0.5, math.nan],
+        [1.0],
+    ):
+        refuses(require_density, "x", bad, (2,), 1.0)
+    assert require_on_grid("x", [[-3, 2]], (1, 2)).dtype == np.float64
+    for bad in ([1.0, 2.0], [[math.inf, 1.0]]):
+        refuses(require_on_grid, "x", bad, (1, 2))
