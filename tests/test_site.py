@@ -36,7 +36,7 @@ EXERCISES = (4, 6)
 CELL_LINES = 25
 # One number is no evidence; the best books of the kind check none.
 CLAIMS = 3
-EXPLORERS_OF_PART_ONE = 3
+EXPLORERS = {"descent": 3, "diffusion": 4}
 # A page is read on a phone: 2 MB take ten seconds on a slow mobile line.
 PAGE_BYTES = 2_000_000
 # The budget of a page on one core, and of the whole book on two.
@@ -329,13 +329,22 @@ def test_cell_figures_are_numbered_and_captioned(page: Page) -> None:
         assert len(text_of(caption).split()) > 2
 
 
-def test_part_one_can_be_explored() -> None:
-    number = sum(
-        len(article(page).select(".fpbook-explorer"))
+def explorers_of(part: str) -> list[Tag]:
+    return [
+        explorer
         for page in PAGES
-        if page.name.startswith("book/descent/")
-    )
-    assert number >= EXPLORERS_OF_PART_ONE
+        if page.name.startswith(f"book/{part}/")
+        for explorer in article(page).select(".fpbook-explorer")
+    ]
+
+
+@pytest.mark.parametrize(("part", "number"), EXPLORERS.items(), ids=EXPLORERS)
+def test_a_part_can_be_explored(part: str, number: int) -> None:
+    assert len(explorers_of(part)) >= number
+
+
+def test_densities_flow_at_the_press_of_a_button() -> None:
+    assert any(e.select(".fpbook-explorer-play") for e in explorers_of("diffusion"))
 
 
 def test_a_page_is_light(page: Page) -> None:
