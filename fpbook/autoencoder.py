@@ -737,8 +737,8 @@ def rotation_invariant_potential(
     ----------
     loss_of_singular_values
         :math:`L`, callable (n, 2) -> (n,) of :math:`\sigma_1 \ge \sigma_2 \ge 0`.
-        For tied weights, :math:`L = \tfrac12 |1 - W^T W|^2 = \tfrac12 \sum_i
-        (1 - \sigma_i^2)^2`.
+        For tied weights, :math:`L = \tfrac12 |1 - W^T W|^2`, it is
+        :math:`\tfrac12 \sum_i (1 - \sigma_i^2)^2`.
     temperature
         :math:`T > 0`.
 
