@@ -129,13 +129,13 @@ class FokkerPlanck:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from fpbook.fokker_planck import FokkerPlanck, Grid, gaussian
-    >>> grid = Grid(-3, 3, 60)
-    >>> equation = FokkerPlanck(grid, 0.2, potential=lambda w: (w[:, 0]**2 - 1)**2 / 4)
-    >>> density = equation.evolve(gaussian(grid, 0.1, 0.3), [1.0, 20.0])
-    >>> round(equation.mean(lambda w: w[:, 0], density[0]), 3)
-    0.172
+    The mean of an Ornstein-Uhlenbeck process falls from 1.5 to 1.5 exp(-0.7) = 0.745:
+
+    >>> grid = Grid(-6, 6, 400)
+    >>> equation = FokkerPlanck(grid, 0.5, potential=lambda w: w[:, 0] ** 2 / 2)
+    >>> (density,) = equation.evolve(gaussian(grid, 1.5, 0.3), [0.7])
+    >>> print(f"{equation.mean(lambda w: w[:, 0], density):.3f}")
+    0.745
     """
 
     def __init__(
