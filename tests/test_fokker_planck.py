@@ -1095,7 +1095,7 @@ def test_chosen_steps_in_more_dimensions(dimensions):
         equation, start = coupled_in_three()
         generator = generator_of(equation)
     with warnings.catch_warnings():
-        # These small boxes are meant: the generator is exact with any walls.
+        # The reference has the same walls: mass at them does no harm here.
         warnings.simplefilter("ignore", MassAtWallWarning)
         end = equation.evolve(start, 0.6)[0]
     exact = expm_multiply(generator * 0.6, start.ravel()).reshape(start.shape)
