@@ -33,6 +33,7 @@ BLOCKED = (
     "torch",
     "ipywidgets",
     "tqdm",
+    "psutil",
     "IPython",
     "matplotlib_inline",
     "sklearn",
@@ -51,6 +52,7 @@ IMPORTABLE_WITHOUT_THEM = (
     "fpbook.mean_field",
     "fpbook.deep_autoencoder",
     "fpbook.resolved_block",
+    "fpbook.scaling",
 )
 
 

@@ -1,0 +1,50 @@
+"""How much memory there is, so that a computation can say no before it begins."""
+
+from pathlib import Path
+
+import psutil
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux tells a container, such as one of Binder, how much it may use."""
+
+
+def available_memory() -> float:
+    """Memory that this process may still take.
+
+    Returns
+    -------
+    float
+        Bytes: what the computer has left, or the container's limit minus its use if
+        that is less.
+    """
+    free = float(psutil.virtual_memory().available)
+    limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
+    if limit.exists() and used.exists():
+        allowed = limit.read_text().strip()
+        if allowed != "max":
+            free = min(free, float(allowed) - float(used.read_text()))
+    return free
+
+
+def require_memory(needed: float, what: str, allowed: float | None = None) -> None:
+    """Require that an estimate fits into the memory that is available.
+
+    Parameters
+    ----------
+    needed
+        Estimate in bytes.
+    what
+        What needs it, for the message.
+    allowed
+        Bytes that may be used; None for those that are available.
+
+    Raises
+    ------
+    MemoryError
+        If it does not fit; says both numbers.
+    """
+    free = available_memory() if allowed is None else allowed
+    if needed > free:
+        raise MemoryError(
+            f"{what} needs about {needed / 1e9:.3g} GB, available are {free / 1e9:.3g}"
+        )

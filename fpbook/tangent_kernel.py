@@ -1,0 +1,681 @@
+r"""The tangent kernel of a network, and training that is linear in it.
+
+The tangent kernel is the Gram matrix of the gradients of the outputs,
+
+.. math:: K(x, x') = \nabla F(\theta; x) \cdot \nabla F(\theta; x') .
+
+For the loss :math:`C = \frac12 \sum_j r_j^2` with the residual :math:`r = F(X) - y`
+(a *sum* over the training points), gradient descent on the parameters moves the
+outputs by :math:`-\eta K r` to first order. With :math:`K` frozen this is solved in
+closed form: :func:`linear_dynamics`, and :func:`linear_sgd` for single samples.
+
+Functions of a network take and return tensors; what needs no network is numpy.
+
+Source: Jacot, Gabriel and Hongler (2018); Lee et al. (2019). Derived in the chapter
+*The tangent kernel and linear training*.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import erf
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from fpbook.memory import available_memory, require_memory
+from fpbook.networks import Network, as_inputs, trace
+from fpbook.validation import (
+    require_choice,
+    require_integer,
+    require_non_negative,
+    require_positive,
+    require_times,
+)
+
+Array = NDArray[np.float64]
+
+# --- kernels of networks ------------------------------------------------------------
+
+
+def empirical(
+    network: Network,
+    params: Tensor,
+    x1: ArrayLike | Tensor,
+    x2: ArrayLike | Tensor | None = None,
+) -> Tensor:
+    r"""Tangent kernel of a network from one forward and one backward pass.
+
+    .. math::
+        K(x, x') = \sum_{l=0}^{L} \bigl(\delta^l(x) \cdot \delta^l(x')\bigr)
+        \bigl( m_l^2\, a^l(x) \cdot a^l(x') + c_l^2 \bigr)
+
+    No gradient of length P is formed: it has rank one in every layer. The cost is that
+    of the passes plus L + 1 products of matrices as thin as the data. Source: derived
+    in the chapter *The tangent kernel and linear training*.
+
+    Parameters
+    ----------
+    network, params
+        The network and its parameters, shape (..., P).
+    x1, x2
+        Inputs, shapes (n1, input_dim) and (n2, input_dim); ``x1`` again if None.
+
+    Returns
+    -------
+    Tensor
+        Kernel, shape (..., n1, n2), in squared outputs per squared parameter.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit.
+    MemoryError
+        If what both passes keep does not fit into the memory that is available.
+    """
+    network.layers(params)  # refuses params of another network
+    stacks = params.numel() // params.shape[-1]
+    points = [as_inputs(network, params, x) for x in (x1, x2) if x is not None]
+    rows = sum(len(x) for x in points)
+    kept = stacks * rows * (3 * network.depth * network.width + network.input_dim)
+    kept += 3 * stacks * len(points[0]) * len(points[-1])
+    require_memory(kept * params.element_size(), "the tangent kernel")
+    first = trace(network, params, points[0])
+    second = first if x2 is None else trace(network, params, points[1])
+    kernel = torch.zeros(())
+    for layer, a1, d1, a2, d2 in zip(
+        first.layers,
+        first.inputs,
+        first.deltas,
+        second.inputs,
+        second.deltas,
+        strict=True,
+    ):
+        m, c = layer.weight_multiplier, layer.bias_multiplier
+        kernel = kernel + (d1 @ d2.mT) * (m**2 * (a1 @ a2.mT) + c**2)
+    _require_finite_result(kernel)
+    return kernel
+
+
+def _require_finite_result(kernel: Tensor) -> None:
+    if not torch.isfinite(kernel).all():
+        raise ValueError(
+            "params must be finite and not overflow, got a kernel that is not"
+        )
+
+
+Function = Callable[[Any, Tensor], Tensor]
+
+# Gradients that explicit Jacobians hold beside the result, for vmap's own copies.
+COPIES_OF_A_JACOBIAN = 3
+
+
+def empirical_of(
+    function: Function,
+    params: Any,
+    x1: Tensor,
+    x2: Tensor | None = None,
+    memory: float | None = None,
+) -> Tensor:
+    r"""Tangent kernel of any function that torch can differentiate.
+
+    .. math::
+        K(x, x') = \sum_p \partial_p f(\theta; x)\, \partial_p f(\theta; x')
+
+    From explicit Jacobians where these fit into the memory; else column by column,
+    each a gradient (one backward pass) followed by a derivative along it (one forward
+    pass). Source: the definition.
+
+    Parameters
+    ----------
+    function
+        ``function(params, x)`` returns outputs of shape (n,) for inputs (n, ...). It
+        treats each row of ``x`` alone and is differentiable twice by ``torch.func``.
+    params
+        A tensor, or tensors in nested tuples, lists and dicts; P numbers in all.
+    x1, x2
+        Inputs, shapes (n1, ...) and (n2, ...); ``x1`` again if None.
+    memory
+        Bytes that Jacobians may take; None for half of those available.
+
+    Returns
+    -------
+    Tensor
+        Kernel, shape (n1, n2).
+
+    Raises
+    ------
+    ValueError
+        If ``function`` does not return one number per input.
+    MemoryError
+        If not even a few gradients fit.
+    """
+    other = x1 if x2 is None else x2
+    outputs = function(params, x1)
+    if outputs.shape != (len(x1),):
+        raise ValueError(
+            f"function must return shape ({len(x1)},) for {len(x1)} inputs, got "
+            f"{tuple(outputs.shape)}"
+        )
+    leaves = pytree.tree_leaves(params)
+    gradient = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    allowed = available_memory() / 2 if memory is None else memory
+    require_memory(
+        COPIES_OF_A_JACOBIAN * gradient, "one gradient with its copies", allowed
+    )
+
+    def single(theta: Any, x: Tensor) -> Tensor:
+        return function(theta, x[None])[0]
+
+    gradients = torch.func.vmap(torch.func.grad(single), in_dims=(None, 0))
+    rows = len(x1) + (0 if x2 is None else len(other))
+    if COPIES_OF_A_JACOBIAN * rows * gradient <= allowed:
+        first = _flat(gradients(params, x1), len(x1))
+        second = first if x2 is None else _flat(gradients(params, other), len(other))
+        kernel = first @ second.T
+        _require_finite_result(kernel)
+        return kernel
+    columns = [
+        _derivative_along(function, params, x1, torch.func.grad(single)(params, x))
+        for x in other
+    ]
+    kernel = torch.stack(columns, dim=1)
+    _require_finite_result(kernel)
+    return kernel
+
+
+def _flat(gradients: Any, rows: int) -> Tensor:
+    leaves = pytree.tree_leaves(gradients)
+    return torch.cat([leaf.reshape(rows, -1) for leaf in leaves], dim=1)
+
+
+def _derivative_along(
+    function: Function, params: Any, x: Tensor, direction: Any
+) -> Tensor:
+    with warnings.catch_warnings():
+        # torch compiles its forward-mode formulas with torch.jit, which it deprecates.
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
+        moved = torch.func.jvp(lambda p: function(p, x), (params,), (direction,))
+    return cast("Tensor", moved[1])
+
+
+# --- the limit of infinite width ----------------------------------------------------
+
+CONVERGED = 1e-10
+"""Part of the mean square of an activation that its expansion may leave out."""
+
+# Terms of the first and of the longest expansion.
+TERMS = (32, 1024)
+
+
+def infinite_width(
+    x1: ArrayLike,
+    x2: ArrayLike | None,
+    depth: int,
+    activation: str,
+    sigma_w: float = 1.0,
+    sigma_b: float = 0.0,
+) -> Array:
+    r"""Tangent kernel of the ``ntk`` parametrisation at infinite width.
+
+    .. math::
+        S^1 &= \frac{\sigma_w^2}{n_0}\, x \cdot x' + \sigma_b^2, \qquad \Theta^1 = S^1,
+        \\
+        S^{l+1} &= \sigma_w^2\, \mathrm{E}\, \varphi(u) \varphi(v) + \sigma_b^2, \qquad
+        \Theta^{l+1} = S^{l+1} + \sigma_w^2\,
+            \mathrm{E}\, \varphi'(u) \varphi'(v)\; \Theta^l
+
+    with :math:`(u, v)` normal of mean 0 and covariance :math:`S^l`; the kernel is
+    :math:`\Theta^{L+1}`. The averages are closed forms for ``erf`` (Williams, 1998) and
+    ``relu`` (Cho and Saul, 2010). For ``tanh`` and ``gelu`` both factors are expanded
+    in Hermite polynomials, whose coefficients are integrals over one variable; the
+    average is then a power series in the correlation of u and v (Mehler's formula), cut
+    where Parseval's identity bounds the rest by 1e-10. Source: Jacot, Gabriel and
+    Hongler (2018); derived in the chapter *The tangent kernel and linear training*.
+
+    Parameters
+    ----------
+    x1, x2
+        Inputs, shapes (n1, input_dim) and (n2, input_dim); ``x1`` again if None.
+    depth
+        Hidden layers, L >= 1.
+    activation
+        ``"erf"``, ``"tanh"``, ``"gelu"`` or ``"relu"``.
+    sigma_w, sigma_b
+        As in :func:`fpbook.networks.mlp`.
+
+    Returns
+    -------
+    array
+        Kernel, shape (n1, n2).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    FloatingPointError
+        If 1024 terms of the expansion do not reach 1e-10: for tanh when fields have a
+        variance of about 20, for GELU of about 60.
+    """
+    require_integer(1, depth=depth)
+    require_choice(tuple(_AVERAGES), activation=activation)
+    require_positive(sigma_w=sigma_w)
+    require_non_negative(sigma_b=sigma_b)
+    first = _points("x1", x1)
+    second = first if x2 is None else _points("x2", x2, first.shape[1])
+    averages = _AVERAGES[activation]
+    weight, bias = sigma_w**2, sigma_b**2
+    # Covariance of each pair, and the variances of its two members.
+    s = weight * (first @ second.T) / first.shape[1] + bias
+    q1 = weight * (first**2).mean(axis=1)[:, None] + bias
+    q2 = weight * (second**2).mean(axis=1)[None, :] + bias
+    kernel = s
+    for _ in range(depth):
+        product, slopes = averages(s, q1, q2)
+        q1, q2 = (weight * averages(q, q, q)[0] + bias for q in (q1, q2))
+        s = weight * product + bias
+        kernel = s + weight * slopes * kernel
+    return np.asarray(kernel)
+
+
+def _points(name: str, values: ArrayLike, width: int | None = None) -> Array:
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 2 or not x.size or x.shape[1] != (width or x.shape[1]):
+        raise ValueError(f"{name} must have shape (n, {width or 'd'}), got {x.shape}")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return x
+
+
+def _erf_averages(s: Array, q1: Array, q2: Array) -> tuple[Array, Array]:
+    norm = (1 + 2 * q1) * (1 + 2 * q2)
+    product = 2 / np.pi * np.arcsin(2 * s / np.sqrt(norm))
+    return product, 4 / np.pi / np.sqrt(norm - 4 * s**2)
+
+
+def _relu_averages(s: Array, q1: Array, q2: Array) -> tuple[Array, Array]:
+    norm = np.sqrt(q1 * q2)
+    cosine = np.divide(s, norm, out=np.zeros(np.shape(s + norm)), where=norm > 0)
+    angle = np.arccos(np.clip(cosine, -1, 1))
+    product = norm * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
+    return product, (np.pi - angle) / (2 * np.pi)
+
+
+def _expansion(
+    function: Callable[[Array], Array], slope: Callable[[Array], Array]
+) -> Callable[[Array, Array, Array], tuple[Array, Array]]:
+    """Make the averages of an activation by Mehler's formula."""
+
+    def averages(s: Array, q1: Array, q2: Array) -> tuple[Array, Array]:
+        norm = np.sqrt(q1 * q2)
+        rho = np.divide(s, norm, out=np.zeros(np.shape(s + norm)), where=norm > 0)
+        return _mehler(function, rho, q1, q2), _mehler(slope, rho, q1, q2)
+
+    return averages
+
+
+def _mehler(
+    function: Callable[[Array], Array], rho: Array, q1: Array, q2: Array
+) -> Array:
+    r"""Mean of ``f(u) f(v)`` as the series of ``a_k(q1) a_k(q2) rho^k``."""
+    terms = TERMS[0]
+    while terms <= TERMS[1]:
+        (first, rest1), (second, rest2) = (
+            _hermite_coefficients(function, q, terms) for q in (q1, q2)
+        )
+        # At most the geometric mean of both rests is missing, by Cauchy-Schwarz.
+        if max(rest1, rest2) <= CONVERGED:
+            total = np.zeros(np.broadcast_shapes(rho.shape, q1.shape, q2.shape))
+            for k in reversed(range(terms)):
+                total = total * rho + first[k] * second[k]
+            return total
+        terms *= 2
+    raise FloatingPointError(
+        f"{TERMS[1]} terms of the expansion leave out {max(rest1, rest2):.1e} of the "
+        f"mean square; variances reach {max(q1.max(), q2.max()):.3g}"
+    )
+
+
+def _hermite_coefficients(
+    function: Callable[[Array], Array], q: Array, terms: int
+) -> tuple[Array, float]:
+    """Coefficients ``E f(sqrt(q) z) h_k(z)``, shape (terms, *q.shape), and the rest."""
+    z, functions = _hermite_functions(terms)
+    values = function(np.sqrt(q)[..., None] * z) * functions[0]
+    coefficients = np.moveaxis(values @ functions.T, -1, 0) * (z[1] - z[0])
+    square = (values**2).sum(axis=-1) * (z[1] - z[0])
+    missing = square - (coefficients**2).sum(axis=0)
+    scale = np.where(square > 0, square, 1.0)
+    return coefficients, float((missing / scale).max())
+
+
+@cache
+def _hermite_functions(terms: int) -> tuple[Array, Array]:
+    """Orthonormal polynomials of the normal density times its square root, on a grid.
+
+    Sums over this equidistant grid are exact to rounding: the functions vanish at its
+    ends and oscillate slowly compared with its spacing.
+    """
+    edge = 12.0 + 2 * math.sqrt(terms)
+    z = np.linspace(-edge, edge, 2 * math.ceil(edge * (4 + math.sqrt(terms))) + 1)
+    functions = np.empty((terms, len(z)))
+    functions[0] = np.exp(-(z**2) / 4) / (2 * math.pi) ** 0.25
+    functions[1] = z * functions[0]
+    for k in range(1, terms - 1):
+        functions[k + 1] = z * functions[k] - math.sqrt(k) * functions[k - 1]
+        functions[k + 1] /= math.sqrt(k + 1)
+    return z, functions
+
+
+def _cdf(u: Array) -> Array:
+    return np.asarray((1 + erf(u / math.sqrt(2))) / 2)
+
+
+def _pdf(u: Array) -> Array:
+    return np.asarray(np.exp(-(u**2) / 2) / math.sqrt(2 * math.pi))
+
+
+_AVERAGES: dict[str, Callable[[Array, Array, Array], tuple[Array, Array]]] = {
+    "erf": _erf_averages,
+    "tanh": _expansion(np.tanh, lambda u: 1 - np.tanh(u) ** 2),
+    "gelu": _expansion(lambda u: u * _cdf(u), lambda u: _cdf(u) + u * _pdf(u)),
+    "relu": _relu_averages,
+}
+
+# --- training with a frozen kernel --------------------------------------------------
+
+# Of the largest eigenvalue of a kernel: what is below counts as zero; what rounding may
+# leave in a kernel of asymmetry, or below zero.
+RANK = 1e-14
+ASYMMETRY = 1e-8
+
+
+def linear_dynamics(
+    kernel: ArrayLike,
+    targets: ArrayLike,
+    f0: ArrayLike,
+    times: ArrayLike | None = None,
+    *,
+    steps: ArrayLike | None = None,
+    learning_rate: float | None = None,
+    test_kernel: ArrayLike | None = None,
+) -> Array:
+    r"""Outputs while training with a frozen kernel, in closed form.
+
+    With :math:`K = U \lambda U^T` on the training points, :math:`k` between test and
+    training points, and :math:`r_0 = F_0 - y`,
+
+    .. math::
+        F(t) &= y + U e^{-\lambda t} U^T r_0, \\
+        F_{test}(t) &= F_{test,0} - k\, U\, \frac{1 - e^{-\lambda t}}{\lambda}\,
+            U^T r_0
+
+    for gradient flow; gradient descent has :math:`(1 - \eta\lambda)^s` for
+    :math:`e^{-\lambda t}`. For :math:`\lambda \to 0` the fraction is the time
+    :math:`t = \eta s`. Source: derived in the chapter *The tangent kernel and linear
+    training*; Lee et al. (2019).
+
+    Parameters
+    ----------
+    kernel
+        Symmetric, positive semidefinite up to rounding, shape (..., m, m).
+    targets
+        :math:`y`, shape (..., m).
+    f0
+        Outputs at the start, shape (..., m), or (..., m + n) with n test points behind
+        the training points.
+    times
+        Training times of gradient flow, >= 0 and increasing, shape (T,); or
+    steps
+        step counts of gradient descent, >= 0, shape (T,), with
+    learning_rate
+        :math:`\eta > 0`, at most 2 over the largest eigenvalue.
+    test_kernel
+        Between test and training points, shape (..., n, m); needed if there are test
+        points.
+
+    Returns
+    -------
+    array
+        Outputs, shape (T, ..., m) or (T, ..., m + n).
+
+    Raises
+    ------
+    ValueError
+        If not exactly one of ``times`` and ``steps`` is given, a shape does not fit,
+        the kernel is not symmetric or has a negative eigenvalue, or the learning rate
+        is missing, superfluous or too large.
+    """
+    rows, y, start = _linear_problem(kernel, targets, f0, test_kernel)
+    K = rows[..., : y.shape[-1], :]
+    values, vectors = np.linalg.eigh(K)
+    scale = np.abs(values).max(axis=-1, keepdims=True)
+    largest = float(scale.max())
+    if np.any(values < -ASYMMETRY * scale):
+        raise ValueError(
+            "kernel must be positive semidefinite, got an eigenvalue of "
+            f"{values.min():.3g} beside one of {largest:.3g}"
+        )
+    values = np.where(values < RANK * scale, 0.0, values)
+    if (times is None) == (steps is None):
+        raise ValueError("give exactly one of times and steps")
+    m = y.shape[-1]
+    modes = np.einsum("...ji,...j->...i", vectors, start[..., :m] - y)
+    column = (-1, *[1] * modes.ndim)
+    if times is not None:
+        if learning_rate is not None:
+            raise ValueError(
+                f"learning_rate goes with steps, not with times, got {learning_rate}"
+            )
+        t = require_times(times).reshape(column)
+        left = -np.expm1(-values * t)
+    else:
+        eta = _require_stable(learning_rate, largest)
+        s = _require_counts(steps).reshape(column)
+        t, x = eta * s, eta * values
+        # Of slow modes 1 - (1 - x)^s would keep few digits.
+        slow = -np.expm1(s * np.log1p(-np.minimum(x, 0.5)))
+        left = np.where(x < 0.5, slow, 1 - (1 - x) ** s)
+    zero = values == 0
+    divisor = np.where(zero, 1.0, values)
+    # Integral over time of the residual, mode by mode; F = F_0 - K times it.
+    integral = np.where(zero, t, left / divisor) * modes
+    path = np.einsum("...ij,t...j->t...i", vectors, integral)
+    outputs: Array = start - np.einsum("...ij,t...j->t...i", rows, path)
+    return outputs
+
+
+def _require_counts(steps: ArrayLike | None) -> Array:
+    counts = np.atleast_1d(np.asarray(steps, dtype=float))
+    if (
+        counts.ndim != 1
+        or not counts.size
+        or not np.isfinite(counts).all()
+        or np.any(counts != np.round(counts))
+        or counts[0] < 0
+        or np.any(np.diff(counts) <= 0)
+    ):
+        raise ValueError(
+            f"steps must be whole numbers, >= 0 and increasing, got {steps!r}"
+        )
+    return counts
+
+
+def linear_sgd(
+    kernel: ArrayLike,
+    targets: ArrayLike,
+    f0: ArrayLike,
+    samples: ArrayLike,
+    learning_rate: float,
+    *,
+    noise: ArrayLike | None = None,
+    snapshots: Sequence[int] | None = None,
+    test_kernel: ArrayLike | None = None,
+) -> Array:
+    r"""Outputs of single-sample gradient descent with a frozen kernel.
+
+    .. math::
+        F \leftarrow F - \eta\, K(\cdot, x_s)\, \bigl( F(x_s) - y_s - \epsilon_s \bigr)
+
+    Source: Shem-Ur and Oz (2024), the linearised system; derived in the chapter *Weak
+    correlations*.
+
+    Parameters
+    ----------
+    kernel, targets, f0, test_kernel
+        As in :func:`linear_dynamics`.
+    samples
+        Index of the training point of each step, shape (steps,).
+    learning_rate
+        :math:`\eta > 0`, at most 2 over the largest diagonal element of the kernel.
+    noise
+        Label noise :math:`\epsilon` of each step, shape (steps,); None for none.
+    snapshots
+        Step counts to return, increasing, from 0 to ``steps``; None for the last.
+
+    Returns
+    -------
+    array
+        Outputs, shape (len(snapshots), ..., m) or (len(snapshots), ..., m + n).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range or a shape does not fit.
+    """
+    rows, y, f = _linear_problem(kernel, targets, f0, test_kernel)
+    largest = float(np.diagonal(rows, axis1=-2, axis2=-1).max())
+    _require_stable(learning_rate, largest)
+    chosen, epsilon, kept = sgd_schedule(y.shape[-1], samples, noise, snapshots)
+    path, f = [], f.copy()
+    for step in range(kept[-1] + 1):
+        if step in kept:
+            path.append(f.copy())
+        if step < kept[-1]:
+            j = chosen[step]
+            miss = f[..., j] - y[..., j] - epsilon[step]
+            f -= learning_rate * rows[..., j] * miss[..., None]
+    return np.stack(path)
+
+
+def sgd_schedule(
+    points: int,
+    samples: ArrayLike,
+    noise: ArrayLike | None,
+    snapshots: Sequence[int] | None,
+) -> tuple[NDArray[np.int64], Array, list[int]]:
+    """Check the samples, the label noise and the snapshots of single-sample SGD.
+
+    Raises
+    ------
+    ValueError
+        If one of them does not fit ``points`` training points.
+    """
+    chosen = np.asarray(samples)
+    if (
+        chosen.ndim != 1
+        or not np.issubdtype(chosen.dtype, np.integer)
+        or np.any((chosen < 0) | (chosen >= points))
+    ):
+        raise ValueError(
+            f"samples must be indices from 0 to {points - 1}, shape (steps,), got "
+            f"shape {chosen.shape} of {chosen.dtype}"
+        )
+    epsilon = np.zeros(len(chosen)) if noise is None else np.asarray(noise, dtype=float)
+    if epsilon.shape != chosen.shape or not np.isfinite(epsilon).all():
+        raise ValueError(
+            f"noise must be finite and of the shape {chosen.shape} of samples, got "
+            f"{epsilon.shape}"
+        )
+    return chosen.astype(np.int64), epsilon, snapshot_steps(snapshots, len(chosen))
+
+
+def snapshot_steps(snapshots: Sequence[int] | None, steps: int) -> list[int]:
+    """Check step counts to return: increasing, from 0 to ``steps``; None for the last.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
+    kept = [steps] if snapshots is None else [int(k) for k in snapshots]
+    if (
+        not kept
+        or not 0 <= kept[0] <= kept[-1] <= steps
+        or sorted(set(kept)) != kept
+        or (snapshots is not None and kept != list(snapshots))
+    ):
+        raise ValueError(
+            f"snapshots must increase within 0 and {steps}, got {snapshots}"
+        )
+    return kept
+
+
+def _require_stable(learning_rate: float | None, largest: float) -> float:
+    if learning_rate is None:
+        raise ValueError("learning_rate must be given with steps, got None")
+    require_positive(learning_rate=learning_rate)
+    if learning_rate * largest > 2:
+        raise ValueError(
+            f"learning_rate must be at most 2 / {largest:.4g} = {2 / largest:.4g} of "
+            f"this kernel, got {learning_rate:.4g}"
+        )
+    return learning_rate
+
+
+def _linear_problem(
+    kernel: ArrayLike,
+    targets: ArrayLike,
+    f0: ArrayLike,
+    test_kernel: ArrayLike | None,
+) -> tuple[Array, Array, Array]:
+    """Return all rows of the kernel, (..., m + n, m), the targets and the start.
+
+    The start gets the leading axes of all arguments.
+    """
+    K, y = np.asarray(kernel, dtype=float), np.asarray(targets, dtype=float)
+    start = np.asarray(f0, dtype=float)
+    given = {"kernel": K, "targets": y, "f0": start}
+    if test_kernel is not None:
+        given["test_kernel"] = np.asarray(test_kernel, dtype=float)
+    for name, array in given.items():
+        if not array.size or not np.isfinite(array).all():
+            raise ValueError(
+                f"{name} must be finite and not empty, got shape {array.shape}"
+            )
+    if K.ndim < 2 or K.shape[-1] != K.shape[-2]:
+        raise ValueError(f"kernel must have shape (..., m, m), got {K.shape}")
+    m = K.shape[-1]
+    k = given.get("test_kernel", np.empty((0, m)))
+    if k.ndim < 2 or k.shape[-1] != m:
+        raise ValueError(f"test_kernel must have shape (..., n, {m}), got {k.shape}")
+    if y.shape[-1:] != (m,):
+        raise ValueError(f"targets must have shape (..., {m}), got {y.shape}")
+    outputs = m + k.shape[-2]
+    if start.shape[-1:] != (outputs,):
+        raise ValueError(
+            f"f0 must have shape (..., {outputs}): {m} training points and "
+            f"{k.shape[-2]} rows of test_kernel; got {start.shape}"
+        )
+    asymmetry = np.abs(K - np.swapaxes(K, -1, -2)).max(axis=(-1, -2))
+    if np.any(asymmetry > ASYMMETRY * np.abs(K).max(axis=(-1, -2))):
+        raise ValueError(
+            "kernel must be symmetric, got one that differs from its transpose by "
+            f"{asymmetry.max():.3g}"
+        )
+    leads = [K.shape[:-2], k.shape[:-2], y.shape[:-1], start.shape[:-1]]
+    try:
+        lead = np.broadcast_shapes(*leads)
+    except ValueError as problem:
+        raise ValueError(
+            "kernel, test_kernel, targets and f0 must have leading axes that fit, got "
+            f"{leads}"
+        ) from problem
+    stack = np.broadcast_shapes(*leads[:2])
+    rows = [np.broadcast_to(a, stack + a.shape[-2:]) for a in (K, k)]
+    return np.concatenate(rows, axis=-2), y, np.broadcast_to(start, (*lead, outputs))

@@ -1,0 +1,83 @@
+r"""Truncated Taylor series with tensors for coefficients, and activations of them.
+
+A series :math:`u(s) = \sum_k u_k s^k` is a tensor whose leading axis is the order,
+shape (order + 1, ...). Functions that obey a differential equation,
+:math:`y' = G(y, u)\, u'`, are composed with a series by the recurrence
+
+.. math:: k\, y_k = \sum_{i=1}^{k} i\, u_i\, G_{k-i} ,
+
+which costs :math:`O(\text{order}^2)` products and no symbolic derivative. Source:
+Griewank and Walther (2008), chapter 13.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Product of two series of one order, truncated to that order."""
+    return torch.stack(
+        [sum_of([a[i] * b[k - i] for i in range(k + 1)]) for k in range(len(a))]
+    )
+
+
+def sum_of(terms: list[Tensor]) -> Tensor:
+    """Sum of at least one tensor."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def _integrate(u: Tensor, slopes: list[Tensor], k: int) -> Tensor:
+    """Coefficient ``y_k`` from the slopes ``G_0 .. G_{k-1}``."""
+    return sum_of([i * u[i] * slopes[k - i] for i in range(1, k + 1)]) / k
+
+
+def exponential(u: Tensor) -> Tensor:
+    r""":math:`e^{u(s)}`; its slope is the series itself."""
+    y = [torch.exp(u[0])]
+    for k in range(1, len(u)):
+        y.append(_integrate(u, y, k))
+    return torch.stack(y)
+
+
+def error_function(u: Tensor) -> Tensor:
+    r"""The error function of :math:`u(s)`; its slope is :math:`2 e^{-u^2}/\sqrt\pi`."""
+    slopes = list(2 / math.sqrt(math.pi) * exponential(-multiply(u, u)))
+    y = [torch.special.erf(u[0])]
+    y += [_integrate(u, slopes, k) for k in range(1, len(u))]
+    return torch.stack(y)
+
+
+def hyperbolic_tangent(u: Tensor) -> Tensor:
+    r""":math:`\tanh u(s)`; its slope is :math:`1 - \tanh^2 u`."""
+    y = [torch.tanh(u[0])]
+    slopes = [1 - y[0] ** 2]
+    for k in range(1, len(u)):
+        y.append(_integrate(u, slopes, k))
+        slopes.append(-sum_of([y[i] * y[k - i] for i in range(k + 1)]))
+    return torch.stack(y)
+
+
+def gaussian_linear_unit(u: Tensor) -> Tensor:
+    r""":math:`u \Phi(u)` (GELU) with the normal distribution function :math:`\Phi`."""
+    distribution = error_function(u / math.sqrt(2)) / 2
+    distribution[0] += 0.5
+    return multiply(u, distribution)
+
+
+def rectifier(u: Tensor) -> Tensor:
+    """ReLU within the linear piece that holds ``u(0)``; the series misses the kink."""
+    return u * (u[0] > 0)
+
+
+COMPOSITIONS = {
+    "erf": error_function,
+    "tanh": hyperbolic_tangent,
+    "gelu": gaussian_linear_unit,
+    "relu": rectifier,
+}
+"""Composition with a series, by the names of :data:`fpbook.networks.ACTIVATIONS`."""
