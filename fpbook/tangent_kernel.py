@@ -30,6 +30,7 @@ from torch.utils import _pytree as pytree
 
 from fpbook.memory import available_memory, require_memory
 from fpbook.networks import Network, as_inputs, trace
+from fpbook.taylor_series import sum_of
 from fpbook.validation import (
     require_choice,
     require_integer,
@@ -111,8 +112,8 @@ def _require_finite_result(kernel: Tensor) -> None:
 
 Function = Callable[[Any, Tensor], Tensor]
 
-# Gradients that explicit Jacobians hold beside the result, for vmap's own copies.
-COPIES_OF_A_JACOBIAN = 3
+# Memory that an explicit Jacobian takes while it is made, in units of itself.
+COPIES_OF_A_JACOBIAN = 2
 
 
 def empirical_of(
@@ -137,7 +138,8 @@ def empirical_of(
         ``function(params, x)`` returns outputs of shape (n,) for inputs (n, ...). It
         treats each row of ``x`` alone and is differentiable twice by ``torch.func``.
     params
-        A tensor, or tensors in nested tuples, lists and dicts; P numbers in all.
+        A tensor, or tensors in nested tuples, lists and dicts; P numbers in all. One
+        tensor per layer is faster than one flat vector that ``function`` splits.
     x1, x2
         Inputs, shapes (n1, ...) and (n2, ...); ``x1`` again if None.
     memory
@@ -175,23 +177,21 @@ def empirical_of(
     gradients = torch.func.vmap(torch.func.grad(single), in_dims=(None, 0))
     rows = len(x1) + (0 if x2 is None else len(other))
     if COPIES_OF_A_JACOBIAN * rows * gradient <= allowed:
-        first = _flat(gradients(params, x1), len(x1))
-        second = first if x2 is None else _flat(gradients(params, other), len(other))
-        kernel = first @ second.T
-        _require_finite_result(kernel)
-        return kernel
-    columns = [
-        _derivative_along(function, params, x1, torch.func.grad(single)(params, x))
-        for x in other
-    ]
-    kernel = torch.stack(columns, dim=1)
+        first = pytree.tree_leaves(gradients(params, x1))
+        second = first if x2 is None else pytree.tree_leaves(gradients(params, other))
+        grams = [
+            J1.reshape(len(x1), -1) @ J2.reshape(len(other), -1).T
+            for J1, J2 in zip(first, second, strict=True)
+        ]
+        kernel = sum_of(grams)
+    else:
+        columns = [
+            _derivative_along(function, params, x1, torch.func.grad(single)(params, x))
+            for x in other
+        ]
+        kernel = torch.stack(columns, dim=1)
     _require_finite_result(kernel)
     return kernel
-
-
-def _flat(gradients: Any, rows: int) -> Tensor:
-    leaves = pytree.tree_leaves(gradients)
-    return torch.cat([leaf.reshape(rows, -1) for leaf in leaves], dim=1)
 
 
 def _derivative_along(
@@ -552,9 +552,9 @@ def linear_sgd(
     largest = float(np.diagonal(rows, axis1=-2, axis2=-1).max())
     _require_stable(learning_rate, largest)
     chosen, epsilon, kept = sgd_schedule(y.shape[-1], samples, noise, snapshots)
-    path, f = [], f.copy()
+    path, f, recorded = [], f.copy(), set(kept)
     for step in range(kept[-1] + 1):
-        if step in kept:
+        if step in recorded:
             path.append(f.copy())
         if step < kept[-1]:
             j = chosen[step]

@@ -37,7 +37,7 @@ class Run(NamedTuple):
     outputs
         On training points and test points, shape (snapshots, ..., m + n).
     params
-        Parameters at the end, shape (..., P).
+        Parameters at the last snapshot, where a run ends, shape (..., P).
     """
 
     outputs: Array
@@ -91,12 +91,12 @@ def gradient_descent(
     require_positive(learning_rate=learning_rate)
     require_integer(0, steps=steps)
     kept = snapshot_steps(range(steps + 1) if snapshots is None else snapshots, steps)
-    theta, outputs = params.detach().clone(), []
+    theta, outputs, recorded = params.detach().clone(), [], set(kept)
     with torch.no_grad(), progress.bar(kept[-1], "gradient descent") as bar:
         for step in range(kept[-1] + 1):
             seen = trace(network, theta, points)
             _require_finite(seen.outputs, network, params, points, learning_rate, step)
-            if step in kept:
+            if step in recorded:
                 outputs.append(_record(network, theta, seen.outputs, tests))
             if step < kept[-1]:
                 _descend(seen, learning_rate * (seen.outputs - targets))
@@ -143,9 +143,8 @@ def _problem(
     y: ArrayLike,
     x_test: ArrayLike | Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    network.layers(params)  # refuses params of another network
     points = as_inputs(network, params, x)
-    targets = torch.as_tensor(y, dtype=params.dtype)
+    targets = torch.as_tensor(np.array(y), dtype=params.dtype)
     outputs = (*params.shape[:-1], len(points))
     fits = targets.dim() <= len(outputs) and targets.shape[-1:] == outputs[-1:]
     fits = fits and all(
@@ -159,6 +158,10 @@ def _problem(
         )
     tests = points[:0] if x_test is None else as_inputs(network, params, x_test)
     return points, targets, tests
+
+
+MOST_STEPS = 10_000
+"""Steps of the integrator, after which a flow counts as stuck."""
 
 
 def gradient_flow(
@@ -197,7 +200,8 @@ def gradient_flow(
         If an argument is out of range, a shape does not fit or ``params`` are not
         float64.
     FloatingPointError
-        If the integrator fails; says where.
+        If the integrator fails or needs more than 10,000 steps; says where. With relu
+        the flow may come to a kink that attracts from both sides, and end there.
     """
     points, targets, tests = _problem(network, params, x, y, x_test)
     if params.dtype != torch.float64:
@@ -213,14 +217,16 @@ def gradient_flow(
         residual = network(theta, points) - targets
         return pull_back(network, theta, points, -residual).flatten().numpy()
 
-    state, outputs = params.detach().flatten().numpy().copy(), []
+    state, outputs, steps = params.detach().flatten().numpy().copy(), [], 0
     solver = DOP853(velocity, 0.0, state, t[-1], rtol=rtol, atol=atol)
     for time in t:
         while solver.t < time:
-            problem = solver.step()
-            if solver.status == "failed":
+            problem, steps = solver.step(), steps + 1
+            if solver.status == "failed" or steps > MOST_STEPS:
+                reason = problem or f"{MOST_STEPS} steps do not reach {time:.6g}"
                 raise FloatingPointError(
-                    f"gradient flow stopped at time {solver.t:.6g}: {problem}"
+                    f"gradient flow stopped at time {solver.t:.6g}: {reason} (with "
+                    "relu a neuron may slide along its kink)"
                 )
         if time > 0:
             state = solver.dense_output()(time)
@@ -278,10 +284,10 @@ def sgd(
     points, targets, tests = _problem(network, params, x, y, x_test)
     require_positive(learning_rate=learning_rate)
     chosen, epsilon, kept = sgd_schedule(len(points), samples, noise, snapshots)
-    theta, outputs = params.detach().clone(), []
+    theta, outputs, recorded = params.detach().clone(), [], set(kept)
     with torch.no_grad(), progress.bar(kept[-1], "SGD") as bar:
         for step in range(kept[-1] + 1):
-            if step in kept:
+            if step in recorded:
                 known = network(theta, points)
                 _require_finite(known, network, params, points, learning_rate, step)
                 outputs.append(_record(network, theta, known, tests))

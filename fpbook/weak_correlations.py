@@ -105,7 +105,7 @@ def taylor_coefficients(
     require_integer(0, order=order)
     _require_double(params, order)
     points = as_inputs(network, params, x)
-    seen = trace(network, params, x_train)
+    seen = trace(network, params, as_inputs(network, params, x_train))
     r = torch.as_tensor(residual, dtype=params.dtype)
     stack, count = params.shape[:-1], seen.outputs.shape[-1]
     fits = r.shape[-1:] == (count,) and (not stack or r.shape[:-1] in ((), stack))
@@ -124,13 +124,21 @@ def taylor_coefficients(
     parts = zip(seen.layers, seen.inputs, seen.deltas, strict=True)
     for number, ((weight, bias, m, c), a, delta) in enumerate(parts):
         series = compose(field) if number else series
-        field = m * (series @ weight.mT)
+        field = m * _through(weight, series)
         field[0] += c * bias[..., None, :]
         if order:
             sources = r[..., None] * delta
             field[1:] += m**2 * ((series[:-1] @ a.mT) @ sources)
             field[1] += c**2 * sources.sum(-2)[..., None, :]
     return network.output_scale * field[..., 0]
+
+
+def _through(weight: Tensor, series: Tensor) -> Tensor:
+    """All orders through one weight: to broadcast over them would copy the weights."""
+    rows = series.movedim(0, -2)
+    moved: Tensor = rows.flatten(-3, -2) @ weight.mT
+    orders: Tensor = moved.unflatten(-2, rows.shape[-3:-1]).movedim(-2, 0)
+    return orders
 
 
 def _require_double(params: Tensor, order: int) -> None:
@@ -429,7 +437,7 @@ def tangent_hierarchy(
     flow = solve_ivp(velocity, span, start, "DOP853", t, **tolerances)
     if flow.status != 0 or not np.isfinite(flow.y).all():
         raise FloatingPointError(
-            f"the hierarchy frozen at order {order} stopped at time "
+            f"the hierarchy frozen at order {order} stopped after time "
             f"{flow.t[-1] if len(flow.t) else 0:.6g}: {flow.message}"
         )
     return Hierarchy(flow.y[: len(f0)].T, linear, kernels)
