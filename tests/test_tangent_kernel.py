@@ -240,6 +240,19 @@ def test_both_ways_to_a_kernel_agree_with_explicit_gradients(kind, forward_passe
         forward_passes.clear()
 
 
+def test_single_numbers_count_as_parameters():
+    x = torch.from_numpy(points())
+
+    def function(params, inputs):
+        return params["scale"] * (inputs @ params["weight"])
+
+    params = {"scale": torch.tensor(2.0).double(), "weight": x[0].clone()}
+    outputs = x @ params["weight"]
+    expected = torch.outer(outputs, outputs) + 4 * x @ x.T
+    assert_close(empirical_of(function, params, x), expected)
+    assert_close(empirical_of(function, params, x, memory=100), expected)
+
+
 def test_half_of_the_available_memory_is_used(monkeypatch, forward_passes):
     network, x = make(), torch.from_numpy(points())
     kernel = empirical(network, network.params, x)

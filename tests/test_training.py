@@ -216,6 +216,29 @@ def test_times_of_a_flow_may_be_any():
     np.testing.assert_array_equal(still.outputs[0], whole.outputs[0])
 
 
+def test_a_flow_caught_on_a_kink_is_told_and_does_not_hang(monkeypatch):
+    # From this start one relu neuron is drawn to its kink from both sides; smooth
+    # activations and most relu networks need fewer than 100 steps to the same time.
+    monkeypatch.setattr(training, "MOST_STEPS", 300)
+    starts = {"sigma_w": 1.3, "sigma_b": 0.4, "scale": 0.7}
+    x, y = np.random.default_rng(0).normal(size=(4, 3)), [0.5, -1.0, 0.3, 0.8]
+    caught = mlp(5, 2, "relu", 3, 0, **starts)
+    message = r"stopped at time 1\.\d+: 300 steps do not reach 3 .*kink"
+    with pytest.raises(FloatingPointError, match=message):
+        gradient_flow(caught, caught.params, x, y, [3.0])
+    smooth = mlp(5, 2, "gelu", 3, 0, **starts)
+    assert np.isfinite(gradient_flow(smooth, smooth.params, x, y, [3.0]).outputs).all()
+
+
+def test_targets_may_be_read_only():
+    network, y = make(), np.array(Y)
+    y.flags.writeable = False
+    np.testing.assert_array_equal(
+        gradient_descent(network, network.params, X, y, 0.1, 2).outputs,
+        gradient_descent(network, network.params, X, Y, 0.1, 2).outputs,
+    )
+
+
 def test_tolerances_of_a_flow_are_used():
     network = make()
     arguments = (network, network.params, X, Y, [3.0])

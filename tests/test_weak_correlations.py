@@ -1034,6 +1034,7 @@ NOT_FINITE = np.where(np.arange(48).reshape(6, 8) == 7, np.nan, X)
         ({"x_train": X[:, :5]}, r"x must have shape \(n, 8\).*got \(6, 5\)"),
         ({"x": X[:0]}, r"x must have shape \(n, 8\) with n >= 1, got \(0, 8\)"),
         ({"x": NOT_FINITE}, r"x must be finite"),
+        ({"x_train": NOT_FINITE}, r"x must be finite"),
         ({"residual": SHORT}, r"residual must .*\(\.\.\., 6\), got \(3,\)"),
         ({"residual": SHORT[0]}, r"residual must .*\(\.\.\., 6\), got \(\)"),
         ({"residual": RESIDUAL / 0}, r"residual must be finite"),
