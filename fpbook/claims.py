@@ -90,7 +90,8 @@ def check(
     interval
         Accepted range ``(low, high)``, in the unit of ``measured``.
     error
-        Standard error of ``measured``, shown after it.
+        Uncertainty of ``measured``, shown after ±: a standard error or, for a fitted
+        power, half its 95 % interval.
     source
         Where the prediction comes from: an equation of the page, a paper.
 

@@ -522,8 +522,7 @@ def linear_sgd(
     .. math::
         F \leftarrow F - \eta\, K(\cdot, x_s)\, \bigl( F(x_s) - y_s - \epsilon_s \bigr)
 
-    Source: Shem-Ur and Oz (2024), the linearised system; derived in the chapter *Weak
-    correlations*.
+    Source: derived in the chapter *Weak correlations*.
 
     Parameters
     ----------

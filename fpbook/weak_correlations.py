@@ -17,8 +17,8 @@ A gradient flow obeys :math:`\dot F = -K r`, :math:`\dot K = -K_3 r`,
 :math:`\dot K_3 = -K_4 r`, .. with higher kernels made of derivative correlations;
 :func:`tangent_hierarchy` freezes the last one.
 
-Source: Shem-Ur and Oz (2024) for the correlations; Huang and Yau (2020) for the
-hierarchy; derived in the chapter *Weak correlations*.
+Source: our reconstruction of what the abstract of Shem-Ur and Oz (2024) speaks of;
+Huang and Yau (2020) for the hierarchy; derived in the chapter *Weak correlations*.
 """
 
 import math
@@ -253,8 +253,8 @@ def derivative_norm(
     without powers of the learning rate: the absolute value for D = 0, the Euclidean
     norm for D = 1, and for D = 2 the largest absolute eigenvalue, found by Lanczos
     iterations on products with vectors. ``D=1, d=1`` is the Hessian times a gradient.
-    Computed by repeated reverse-mode differentiation. Source: Shem-Ur and Oz (2024),
-    the definition.
+    Computed by repeated reverse-mode differentiation. Source: the definition in the chapter
+    *Weak correlations*.
 
     Parameters
     ----------
