@@ -41,6 +41,7 @@ from fpbook.validation import (
     require_density,
     require_edges,
     require_integer,
+    require_jobs,
     require_positive,
     require_walkers,
 )
@@ -373,8 +374,7 @@ def move_ensemble(
     """
     require_integer(0, steps=steps, seed=seed)
     require_integer(1, chunk=chunk)
-    if not isinstance(jobs, int | np.integer) or jobs == 0:
-        raise ValueError(f"jobs must be an integer other than 0, got {jobs!r}")
+    require_jobs(jobs)
     kept = _snapshot_steps(snapshots, steps)
     pieces = [slice(i, i + chunk) for i in range(0, len(start), chunk)]
     streams = np.random.SeedSequence(seed).spawn(len(pieces))

@@ -22,7 +22,12 @@ def available_memory() -> float:
     if limit.exists() and used.exists():
         allowed = limit.read_text().strip()
         if allowed != "max":
-            free = min(free, float(allowed) - float(used.read_text()))
+            stat = CGROUP / "memory.stat"
+            lines = stat.read_text().splitlines() if stat.exists() else []
+            # Files that the kernel keeps cached count as used, but it gives them back.
+            cached = dict(line.split() for line in lines).get("inactive_file", "0")
+            taken = float(used.read_text()) - float(cached)
+            free = min(free, max(0.0, float(allowed) - taken))
     return free
 
 
@@ -44,7 +49,7 @@ def require_memory(needed: float, what: str, allowed: float | None = None) -> No
         If it does not fit; says both numbers.
     """
     free = available_memory() if allowed is None else allowed
-    if needed > free:
+    if not needed <= free:
         raise MemoryError(
             f"{what} needs about {needed / 1e9:.3g} GB, available are {free / 1e9:.3g}"
         )

@@ -25,23 +25,27 @@ for ``mean_field``; introduced in the chapter *The tangent kernel and linear tra
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from fpbook.memory import require_memory
 from fpbook.validation import (
     require_choice,
     require_integer,
+    require_integer_between,
     require_non_negative,
     require_positive,
 )
 
 Parametrization = Literal["ntk", "mean_field", "standard"]
+PRECISIONS = (torch.float32, torch.float64)
 PARAMETRIZATIONS = ("ntk", "mean_field", "standard")
 
 # --- activations --------------------------------------------------------------------
@@ -95,7 +99,7 @@ class Layer(NamedTuple):
     bias_multiplier: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
     r"""A network as :func:`mlp` makes it: what it is, and its parameters at the start.
 
@@ -143,6 +147,9 @@ class Network:
         ValueError
             If the last axis of ``params`` does not have length P.
         """
+        if not isinstance(params, Tensor) or params.dtype not in PRECISIONS:
+            kind = getattr(params, "dtype", type(params).__name__)
+            raise ValueError(f"params must be a float32 or float64 tensor, got {kind}")
         count = sum(n_out * (n_in + 1) for n_out, n_in in self.shapes)
         if params.shape[-1:] != (count,):
             raise ValueError(
@@ -164,6 +171,9 @@ class Network:
         """Outputs :math:`F` for inputs (n, input_dim): shape (n,), or (S, n)."""
         *_, field = _forward(self, self.layers(params), _shaped(self, params, x))[1]
         return self.output_scale * field[..., 0]
+
+
+LARGEST_SEED = 2**32 - 1
 
 
 def mlp(
@@ -192,7 +202,8 @@ def mlp(
     input_dim
         Size of an input, >= 1.
     seed
-        Seed of the parameters, >= 0; a sequence of S seeds draws S networks.
+        Seed of the parameters, from 0 to 2^32 - 1, as torch reads no more bits; a
+        sequence of S seeds draws S networks.
     parametrization
         ``"ntk"``, ``"mean_field"`` or ``"standard"``.
     scale
@@ -211,6 +222,8 @@ def mlp(
     ------
     ValueError
         If an argument is out of range or an activation or parametrisation unknown.
+    MemoryError
+        If the parameters do not fit into the memory that is available.
 
     Examples
     --------
@@ -228,11 +241,12 @@ def mlp(
     if not seeds:
         raise ValueError("seed must be an integer or at least one of them, got none")
     for one in seeds:
-        require_integer(0, seed=one)
+        require_integer_between(0, LARGEST_SEED, seed=one)
     empty = torch.empty(0)
     kind = (activation, parametrization, scale, sigma_w, sigma_b)
     blank = Network(width, depth, input_dim, *kind, empty)
     count = sum(n_out * (n_in + 1) for n_out, n_in in blank.shapes)
+    require_memory(8 * len(seeds) * count, "the parameters")
     params = torch.empty(len(seeds), count, dtype=torch.float64)
     for row, one in zip(params, seeds, strict=True):
         row.normal_(generator=torch.Generator().manual_seed(int(one)))
@@ -322,8 +336,15 @@ def _forward(
     return inputs, fields
 
 
+def as_tensor_of(params: Tensor, values: ArrayLike | Tensor) -> Tensor:
+    """Turn numbers into a tensor of the type of the parameters; arrays are copied."""
+    if not isinstance(values, Tensor):
+        values = torch.from_numpy(np.array(values, dtype=float))
+    return values.to(params.dtype)
+
+
 def _shaped(network: Network, params: Tensor, x: ArrayLike | Tensor) -> Tensor:
-    points = torch.as_tensor(x, dtype=params.dtype)
+    points = as_tensor_of(params, x)
     if points.dim() != 2 or points.shape[1] != network.input_dim or not len(points):
         raise ValueError(
             f"x must have shape (n, {network.input_dim}) with n >= 1, got "
@@ -340,14 +361,19 @@ def as_inputs(network: Network, params: Tensor, x: ArrayLike | Tensor) -> Tensor
     ValueError
         If the shape is another or an input is not finite.
     """
-    points = _shaped(network, params, x)
+    network.layers(params)  # refuses params of another network
+    points = _shaped(network, params, x).detach()
+    # Not in _shaped: under torch.func no value can decide.
     if not torch.isfinite(points).all():
         raise ValueError("x must be finite, got NaN or infinity")
     return points
 
 
 def pull_back(
-    network: Network, params: Tensor, x: ArrayLike | Tensor, residual: Tensor
+    network: Network,
+    params: Tensor,
+    x: ArrayLike | Tensor,
+    residual: ArrayLike | Tensor,
 ) -> Tensor:
     r"""Direction :math:`J^T r = \sum_j r_j\, \nabla F(\theta; x_j)` in weight space.
 
@@ -372,18 +398,45 @@ def pull_back(
     ValueError
         If a shape does not fit.
     """
-    seen = trace(network, params, x)
-    if residual.shape[-1:] != seen.outputs.shape[-1:]:
-        raise ValueError(
-            f"residual must have shape (..., {seen.outputs.shape[-1]}), got "
-            f"{tuple(residual.shape)}"
-        )
+    seen = trace(network, params, as_inputs(network, params, x))
+    return pulled_vector(seen, as_residual(params, seen.outputs.shape[-1], residual))
+
+
+def pulled_vector(seen: Trace, residual: Tensor) -> Tensor:
+    """``J^T r`` as one vector, shape (..., P), from passes that were made before."""
     pieces = []
-    for layer, a, delta in zip(seen.layers, seen.inputs, seen.deltas, strict=True):
-        weighted = residual[..., None] * delta
-        pieces.append((layer.weight_multiplier * (weighted.mT @ a)).flatten(-2))
-        pieces.append(layer.bias_multiplier * weighted.sum(-2))
+    pulled = pulled_layers(seen, residual)
+    for layer, (weight, bias) in zip(seen.layers, pulled, strict=True):
+        pieces.append((layer.weight_multiplier * weight).flatten(-2))
+        pieces.append(layer.bias_multiplier * bias)
     return torch.cat(pieces, dim=-1)
+
+
+def pulled_layers(seen: Trace, residual: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """``J^T r``, layer by layer, without the multipliers of weights and biases."""
+    for a, delta in zip(seen.inputs, seen.deltas, strict=True):
+        weighted = residual[..., None] * delta
+        yield weighted.mT @ a, weighted.sum(-2)
+
+
+def as_residual(params: Tensor, count: int, residual: ArrayLike | Tensor) -> Tensor:
+    """Turn a residual into a tensor of the type of the parameters, shape (..., count).
+
+    Raises
+    ------
+    ValueError
+        If it is not finite, or its shape fits neither ``count`` points nor the leading
+        axes of ``params``.
+    """
+    r = as_tensor_of(params, residual)
+    stack = params.shape[:-1]
+    fits = r.shape[-1:] == (count,) and (not stack or r.shape[:-1] in ((), stack))
+    if not fits or not torch.isfinite(r).all():
+        raise ValueError(
+            "residual must be finite, with the leading axes of params if it has any, "
+            f"and of shape (..., {count}), got {tuple(r.shape)}"
+        )
+    return r
 
 
 def jacobian(network: Network, params: Tensor, x: ArrayLike | Tensor) -> Tensor:
@@ -408,7 +461,10 @@ def jacobian(network: Network, params: Tensor, x: ArrayLike | Tensor) -> Tensor:
     ValueError
         If a shape does not fit.
     """
-    seen = trace(network, params, x)
+    points = as_inputs(network, params, x)
+    size = 2 * len(points) * params.numel() * params.element_size()
+    require_memory(size, "the Jacobian")
+    seen = trace(network, params, points)
     pieces = []
     for layer, a, delta in zip(seen.layers, seen.inputs, seen.deltas, strict=True):
         outer = layer.weight_multiplier * delta[..., :, None] * a[..., None, :]

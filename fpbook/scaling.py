@@ -24,7 +24,7 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 
 from fpbook import progress
-from fpbook.validation import require_integer
+from fpbook.validation import require_integer, require_jobs
 
 Array = NDArray[np.float64]
 Measure = Callable[[int, list[int]], Any]
@@ -70,12 +70,12 @@ def over_widths(
     """
     require_integer(1, networks=networks, chunk=chunk)
     require_integer(0, seed=seed)
-    if not len(widths):
+    widths = np.atleast_1d(widths).tolist()
+    if not widths:
         raise ValueError("widths must hold at least one width, got none")
     for width in widths:
         require_integer(1, widths=width)
-    if not isinstance(jobs, int | np.integer) or jobs == 0:
-        raise ValueError(f"jobs must be an integer other than 0, got {jobs!r}")
+    require_jobs(jobs)
     seeds = _distinct_seeds(seed, len(widths) * networks).reshape(-1, networks)
     tasks = [
         (measure, int(width), row[start : start + chunk].tolist())
@@ -175,7 +175,8 @@ def slope(
     Raises
     ------
     ValueError
-        If a shape does not fit, a value is not finite, or the statistic is 0 somewhere.
+        If a shape does not fit, a value is not finite, or the statistic is 0 or not
+        finite somewhere.
     """
     n, numbers = np.asarray(widths, dtype=float), np.asarray(values, dtype=float)
     good = n.ndim == 1 and bool(np.all(np.isfinite(n) & (n > 0)))
@@ -193,8 +194,10 @@ def slope(
 
     def fit(of: Array) -> Array:
         size = np.abs(statistic(of, axis=-1))
-        if np.any(size == 0):
-            raise ValueError("the statistic of values must not be 0, got 0")
+        if np.shape(size) != of.shape[:-1]:
+            raise ValueError("statistic must reduce the axis that it is called with")
+        if not np.all(np.isfinite(size) & (size > 0)):
+            raise ValueError("the statistic of values must be finite and not 0")
         centred = np.log(n) - np.log(n).mean()
         return np.asarray(np.log(size) @ centred / (centred @ centred))
 

@@ -24,13 +24,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import erf
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from fpbook.memory import available_memory, require_memory
-from fpbook.networks import Network, as_inputs, trace
-from fpbook.taylor_series import sum_of
+from fpbook.networks import ACTIVATIONS, Network, as_inputs, trace
 from fpbook.validation import (
     require_choice,
     require_integer,
@@ -79,15 +77,15 @@ def empirical(
     MemoryError
         If what both passes keep does not fit into the memory that is available.
     """
-    network.layers(params)  # refuses params of another network
+    a = as_inputs(network, params, x1)
+    b = a if x2 is None else as_inputs(network, params, x2)
     stacks = params.numel() // params.shape[-1]
-    points = [as_inputs(network, params, x) for x in (x1, x2) if x is not None]
-    rows = sum(len(x) for x in points)
-    kept = stacks * rows * (3 * network.depth * network.width + network.input_dim)
-    kept += 3 * stacks * len(points[0]) * len(points[-1])
-    require_memory(kept * params.element_size(), "the tangent kernel")
-    first = trace(network, params, points[0])
-    second = first if x2 is None else trace(network, params, points[1])
+    numbers = 3 * (network.depth + 1) * network.width + network.input_dim
+    numbers = stacks * (numbers * (len(a) + (0 if x2 is None else len(b))))
+    numbers += 6 * stacks * len(a) * len(b)
+    require_memory(numbers * params.element_size(), "the tangent kernel")
+    first = trace(network, params, a)
+    second = first if x2 is None else trace(network, params, b)
     kernel = torch.zeros(())
     for layer, a1, d1, a2, d2 in zip(
         first.layers,
@@ -106,14 +104,16 @@ def empirical(
 def _require_finite_result(kernel: Tensor) -> None:
     if not torch.isfinite(kernel).all():
         raise ValueError(
-            "params must be finite and not overflow, got a kernel that is not"
+            "params must be finite and not overflow, nor inputs, got a kernel that is "
+            "not finite"
         )
 
 
 Function = Callable[[Any, Tensor], Tensor]
 
-# Memory that an explicit Jacobian takes while it is made, in units of itself.
-COPIES_OF_A_JACOBIAN = 2
+# Memory that an explicit Jacobian takes while it is made, in units of itself: 1 with
+# one tensor per layer, 4 if the function splits a flat vector.
+COPIES_OF_A_JACOBIAN = 4
 
 
 def empirical_of(
@@ -136,7 +136,8 @@ def empirical_of(
     ----------
     function
         ``function(params, x)`` returns outputs of shape (n,) for inputs (n, ...). It
-        treats each row of ``x`` alone and is differentiable twice by ``torch.func``.
+        treats each row of ``x`` alone and is differentiable by ``torch.func``, in
+        backward mode and, where Jacobians do not fit, in forward mode.
     params
         A tensor, or tensors in nested tuples, lists and dicts; P numbers in all. One
         tensor per layer is faster than one flat vector that ``function`` splits.
@@ -153,18 +154,24 @@ def empirical_of(
     Raises
     ------
     ValueError
-        If ``function`` does not return one number per input.
+        If ``function`` does not return one number per input, ``params`` hold anything
+        but tensors, or the kernel is not finite.
     MemoryError
-        If not even a few gradients fit.
+        If not even one gradient with its copies fits.
     """
-    other = x1 if x2 is None else x2
+    leaves = pytree.tree_leaves(params)
+    if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
+        raise ValueError("params must hold at least one tensor, and tensors only")
+    # Parameters of a module ask for gradients: each column would keep its graph.
+    params = pytree.tree_map(lambda leaf: leaf.detach(), params)
+    x1 = _require_rows("x1", x1)
+    other = x1 if x2 is None else _require_rows("x2", x2)
     outputs = function(params, x1)
     if outputs.shape != (len(x1),):
         raise ValueError(
             f"function must return shape ({len(x1)},) for {len(x1)} inputs, got "
             f"{tuple(outputs.shape)}"
         )
-    leaves = pytree.tree_leaves(params)
     gradient = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
     allowed = available_memory() / 2 if memory is None else memory
     require_memory(
@@ -183,7 +190,7 @@ def empirical_of(
             J1.reshape(len(x1), -1) @ J2.reshape(len(other), -1).T
             for J1, J2 in zip(first, second, strict=True)
         ]
-        kernel = sum_of(grams)
+        kernel = torch.stack(grams).sum(dim=0)
     else:
         columns = [
             _derivative_along(function, params, x1, torch.func.grad(single)(params, x))
@@ -192,6 +199,15 @@ def empirical_of(
         kernel = torch.stack(columns, dim=1)
     _require_finite_result(kernel)
     return kernel
+
+
+def _require_rows(name: str, x: ArrayLike | Tensor) -> Tensor:
+    points = torch.as_tensor(x)
+    if points.dim() < 1 or not len(points):
+        raise ValueError(
+            f"{name} must have at least one row, got {tuple(points.shape)}"
+        )
+    return points
 
 
 def _derivative_along(
@@ -259,8 +275,10 @@ def infinite_width(
     ValueError
         If an argument is out of range.
     FloatingPointError
-        If 1024 terms of the expansion do not reach 1e-10: for tanh when fields have a
-        variance of about 20, for GELU of about 60.
+        If 1024 terms of the expansion do not reach 1e-10, for tanh when fields have a
+        variance of about 12, for GELU of about 50; or if the kernel overflows. Closed
+        forms lose digits with the variance q of equal inputs: they are off by about
+        1e-16 q.
     """
     require_integer(1, depth=depth)
     require_choice(tuple(_AVERAGES), activation=activation)
@@ -270,16 +288,19 @@ def infinite_width(
     second = first if x2 is None else _points("x2", x2, first.shape[1])
     averages = _AVERAGES[activation]
     weight, bias = sigma_w**2, sigma_b**2
-    # Covariance of each pair, and the variances of its two members.
-    s = weight * (first @ second.T) / first.shape[1] + bias
-    q1 = weight * (first**2).mean(axis=1)[:, None] + bias
-    q2 = weight * (second**2).mean(axis=1)[None, :] + bias
-    kernel = s
-    for _ in range(depth):
-        product, slopes = averages(s, q1, q2)
-        q1, q2 = (weight * averages(q, q, q)[0] + bias for q in (q1, q2))
-        s = weight * product + bias
-        kernel = s + weight * slopes * kernel
+    with np.errstate(all="ignore"):
+        # Covariance of each pair, and the variances of its two members.
+        s = weight * (first @ second.T) / first.shape[1] + bias
+        q1 = weight * (first**2).mean(axis=1)[:, None] + bias
+        q2 = weight * (second**2).mean(axis=1)[None, :] + bias
+        kernel = s
+        for _ in range(depth):
+            product, slopes = averages(s, q1, q2)
+            q1, q2 = (weight * averages(q, q, q)[0] + bias for q in (q1, q2))
+            s = weight * product + bias
+            kernel = s + weight * slopes * kernel
+    if not np.isfinite(kernel).all():
+        raise FloatingPointError("the kernel overflows: inputs or sigmas are too large")
     return np.asarray(kernel)
 
 
@@ -298,9 +319,14 @@ def _erf_averages(s: Array, q1: Array, q2: Array) -> tuple[Array, Array]:
     return product, 4 / np.pi / np.sqrt(norm - 4 * s**2)
 
 
-def _relu_averages(s: Array, q1: Array, q2: Array) -> tuple[Array, Array]:
+def _correlation(s: Array, q1: Array, q2: Array) -> tuple[Array, Array]:
+    """Geometric mean of the variances, and the covariance in units of it."""
     norm = np.sqrt(q1 * q2)
-    cosine = np.divide(s, norm, out=np.zeros(np.shape(s + norm)), where=norm > 0)
+    return norm, np.divide(s, norm, out=np.zeros(np.shape(s + norm)), where=norm > 0)
+
+
+def _relu_averages(s: Array, q1: Array, q2: Array) -> tuple[Array, Array]:
+    norm, cosine = _correlation(s, q1, q2)
     angle = np.arccos(np.clip(cosine, -1, 1))
     product = norm * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
     return product, (np.pi - angle) / (2 * np.pi)
@@ -312,8 +338,7 @@ def _expansion(
     """Make the averages of an activation by Mehler's formula."""
 
     def averages(s: Array, q1: Array, q2: Array) -> tuple[Array, Array]:
-        norm = np.sqrt(q1 * q2)
-        rho = np.divide(s, norm, out=np.zeros(np.shape(s + norm)), where=norm > 0)
+        _, rho = _correlation(s, q1, q2)
         return _mehler(function, rho, q1, q2), _mehler(slope, rho, q1, q2)
 
     return averages
@@ -372,18 +397,14 @@ def _hermite_functions(terms: int) -> tuple[Array, Array]:
     return z, functions
 
 
-def _cdf(u: Array) -> Array:
-    return np.asarray((1 + erf(u / math.sqrt(2))) / 2)
-
-
-def _pdf(u: Array) -> Array:
-    return np.asarray(np.exp(-(u**2) / 2) / math.sqrt(2 * math.pi))
+def _on_arrays(function: Callable[[Tensor], Tensor]) -> Callable[[Array], Array]:
+    return lambda u: np.asarray(function(torch.from_numpy(np.asarray(u))))
 
 
 _AVERAGES: dict[str, Callable[[Array, Array, Array], tuple[Array, Array]]] = {
     "erf": _erf_averages,
-    "tanh": _expansion(np.tanh, lambda u: 1 - np.tanh(u) ** 2),
-    "gelu": _expansion(lambda u: u * _cdf(u), lambda u: _cdf(u) + u * _pdf(u)),
+    "tanh": _expansion(*map(_on_arrays, ACTIVATIONS["tanh"])),
+    "gelu": _expansion(*map(_on_arrays, ACTIVATIONS["gelu"])),
     "relu": _relu_averages,
 }
 
@@ -392,7 +413,7 @@ _AVERAGES: dict[str, Callable[[Array, Array, Array], tuple[Array, Array]]] = {
 # Of the largest eigenvalue of a kernel: what is below counts as zero; what rounding may
 # leave in a kernel of asymmetry, or below zero.
 RANK = 1e-14
-ASYMMETRY = 1e-8
+ROUNDING = 1e-8
 
 
 def linear_dynamics(
@@ -456,11 +477,6 @@ def linear_dynamics(
     values, vectors = np.linalg.eigh(K)
     scale = np.abs(values).max(axis=-1, keepdims=True)
     largest = float(scale.max())
-    if np.any(values < -ASYMMETRY * scale):
-        raise ValueError(
-            "kernel must be positive semidefinite, got an eigenvalue of "
-            f"{values.min():.3g} beside one of {largest:.3g}"
-        )
     values = np.where(values < RANK * scale, 0.0, values)
     if (times is None) == (steps is None):
         raise ValueError("give exactly one of times and steps")
@@ -473,20 +489,23 @@ def linear_dynamics(
                 f"learning_rate goes with steps, not with times, got {learning_rate}"
             )
         t = require_times(times).reshape(column)
-        left = -np.expm1(-values * t)
+        learnt = -np.expm1(-values * t)
     else:
         eta = _require_stable(learning_rate, largest)
         s = _require_counts(steps).reshape(column)
         t, x = eta * s, eta * values
         # Of slow modes 1 - (1 - x)^s would keep few digits.
         slow = -np.expm1(s * np.log1p(-np.minimum(x, 0.5)))
-        left = np.where(x < 0.5, slow, 1 - (1 - x) ** s)
+        learnt = np.where(x < 0.5, slow, 1 - (1 - x) ** s)
     zero = values == 0
     divisor = np.where(zero, 1.0, values)
     # Integral over time of the residual, mode by mode; F = F_0 - K times it.
-    integral = np.where(zero, t, left / divisor) * modes
-    path = np.einsum("...ij,t...j->t...i", vectors, integral)
-    outputs: Array = start - np.einsum("...ij,t...j->t...i", rows, path)
+    integral = np.where(zero, t, learnt / divisor) * modes
+    outputs = np.repeat(start[None], len(t), axis=0)
+    # K U = U lambda: through K small eigenvalues would lose their digits.
+    outputs[..., :m] -= np.einsum("...ij,t...j->t...i", vectors, learnt * modes)
+    seen = rows[..., m:, :] @ vectors
+    outputs[..., m:] -= np.einsum("...ij,t...j->t...i", seen, integral)
     return outputs
 
 
@@ -627,6 +646,12 @@ def _require_stable(learning_rate: float | None, largest: float) -> float:
     return learning_rate
 
 
+def _rounding_of(kind: np.dtype[Any]) -> float:
+    """Part of the largest element or eigenvalue that rounding may leave."""
+    single = np.issubdtype(kind, np.floating) and np.finfo(kind).eps > 1e-10
+    return 1e-5 if single else ROUNDING
+
+
 def _linear_problem(
     kernel: ArrayLike,
     targets: ArrayLike,
@@ -637,6 +662,7 @@ def _linear_problem(
 
     The start gets the leading axes of all arguments.
     """
+    rounding = _rounding_of(np.asarray(kernel).dtype)
     K, y = np.asarray(kernel, dtype=float), np.asarray(targets, dtype=float)
     start = np.asarray(f0, dtype=float)
     given = {"kernel": K, "targets": y, "f0": start}
@@ -662,10 +688,16 @@ def _linear_problem(
             f"{k.shape[-2]} rows of test_kernel; got {start.shape}"
         )
     asymmetry = np.abs(K - np.swapaxes(K, -1, -2)).max(axis=(-1, -2))
-    if np.any(asymmetry > ASYMMETRY * np.abs(K).max(axis=(-1, -2))):
+    if np.any(asymmetry > rounding * np.abs(K).max(axis=(-1, -2))):
         raise ValueError(
             "kernel must be symmetric, got one that differs from its transpose by "
             f"{asymmetry.max():.3g}"
+        )
+    values = np.linalg.eigvalsh(K)
+    if np.any(values[..., 0] < -rounding * np.abs(values).max(axis=-1)):
+        raise ValueError(
+            "kernel must be positive semidefinite, got an eigenvalue of "
+            f"{values.min():.3g} beside one of {np.abs(values).max():.3g}"
         )
     leads = [K.shape[:-2], k.shape[:-2], y.shape[:-1], start.shape[:-1]]
     try:

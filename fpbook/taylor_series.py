@@ -17,14 +17,23 @@ from torch import Tensor
 
 
 def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Product of two series of one order, truncated to that order."""
+    """Product of two series of one order, truncated to that order.
+
+    Raises
+    ------
+    ValueError
+        If the orders differ.
+    """
+    if len(a) != len(b):
+        raise ValueError(
+            f"a and b must be of one order, got {len(a)} and {len(b)} terms"
+        )
     return torch.stack(
-        [sum_of([a[i] * b[k - i] for i in range(k + 1)]) for k in range(len(a))]
+        [_sum([a[i] * b[k - i] for i in range(k + 1)]) for k in range(len(a))]
     )
 
 
-def sum_of(terms: list[Tensor]) -> Tensor:
-    """Sum of at least one tensor."""
+def _sum(terms: list[Tensor]) -> Tensor:
     total = terms[0]
     for term in terms[1:]:
         total = total + term
@@ -33,7 +42,7 @@ def sum_of(terms: list[Tensor]) -> Tensor:
 
 def _integrate(u: Tensor, slopes: list[Tensor], k: int) -> Tensor:
     """Coefficient ``y_k`` from the slopes ``G_0 .. G_{k-1}``."""
-    return sum_of([i * u[i] * slopes[k - i] for i in range(1, k + 1)]) / k
+    return _sum([i * u[i] * slopes[k - i] for i in range(1, k + 1)]) / k
 
 
 def exponential(u: Tensor) -> Tensor:
@@ -58,7 +67,7 @@ def hyperbolic_tangent(u: Tensor) -> Tensor:
     slopes = [1 - y[0] ** 2]
     for k in range(1, len(u)):
         y.append(_integrate(u, slopes, k))
-        slopes.append(-sum_of([y[i] * y[k - i] for i in range(k + 1)]))
+        slopes.append(-_sum([y[i] * y[k - i] for i in range(k + 1)]))
     return torch.stack(y)
 
 

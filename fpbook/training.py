@@ -22,7 +22,15 @@ from scipy.integrate import DOP853
 from torch import Tensor
 
 from fpbook import progress
-from fpbook.networks import Network, Trace, as_inputs, pull_back, trace
+from fpbook.networks import (
+    Network,
+    Trace,
+    as_inputs,
+    as_tensor_of,
+    pulled_layers,
+    pulled_vector,
+    trace,
+)
 from fpbook.tangent_kernel import empirical, sgd_schedule, snapshot_steps
 from fpbook.validation import require_integer, require_positive, require_times
 
@@ -106,10 +114,10 @@ def gradient_descent(
 
 def _descend(seen: Trace, change: Tensor) -> None:
     """Subtract ``J^T change`` from the parameters, in place through their views."""
-    for layer, a, delta in zip(seen.layers, seen.inputs, seen.deltas, strict=True):
-        weighted = change[..., None] * delta
-        layer.weight.sub_(weighted.mT @ a, alpha=layer.weight_multiplier)
-        layer.bias.sub_(weighted.sum(-2), alpha=layer.bias_multiplier)
+    pulled = list(pulled_layers(seen, change))
+    for layer, (weight, bias) in zip(seen.layers, pulled, strict=True):
+        layer.weight.sub_(weight, alpha=layer.weight_multiplier)
+        layer.bias.sub_(bias, alpha=layer.bias_multiplier)
 
 
 def _record(network: Network, theta: Tensor, known: Tensor, tests: Tensor) -> Array:
@@ -144,7 +152,7 @@ def _problem(
     x_test: ArrayLike | Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     points = as_inputs(network, params, x)
-    targets = torch.as_tensor(np.array(y), dtype=params.dtype)
+    targets = as_tensor_of(params, y).detach()
     outputs = (*params.shape[:-1], len(points))
     fits = targets.dim() <= len(outputs) and targets.shape[-1:] == outputs[-1:]
     fits = fits and all(
@@ -214,19 +222,26 @@ def gradient_flow(
 
     def velocity(_: float, state: Array) -> Array:
         theta = torch.from_numpy(state).view(shape)
-        residual = network(theta, points) - targets
-        return pull_back(network, theta, points, -residual).flatten().numpy()
+        seen = trace(network, theta, points)
+        return pulled_vector(seen, targets - seen.outputs).flatten().numpy()
 
     state, outputs, steps = params.detach().flatten().numpy().copy(), [], 0
-    solver = DOP853(velocity, 0.0, state, t[-1], rtol=rtol, atol=atol)
+    if not np.isfinite(velocity(0.0, state)).all():
+        # The integrator would look for a first step for ever.
+        raise FloatingPointError("gradient flow stopped at time 0: it is not finite")
+    # Trial steps may overflow; the step control rejects them.
+    with np.errstate(all="ignore"):
+        solver = DOP853(velocity, 0.0, state, t[-1], rtol=rtol, atol=atol)
     for time in t:
         while solver.t < time:
-            problem, steps = solver.step(), steps + 1
+            with np.errstate(all="ignore"):
+                problem, steps = solver.step(), steps + 1
             if solver.status == "failed" or steps > MOST_STEPS:
                 reason = problem or f"{MOST_STEPS} steps do not reach {time:.6g}"
+                relu = network.activation == "relu"
+                hint = "; a neuron may slide along its kink" if relu else ""
                 raise FloatingPointError(
-                    f"gradient flow stopped at time {solver.t:.6g}: {reason} (with "
-                    "relu a neuron may slide along its kink)"
+                    f"gradient flow stopped at time {solver.t:.6g}: {reason}{hint}"
                 )
         if time > 0:
             state = solver.dense_output()(time)

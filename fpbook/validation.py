@@ -98,6 +98,18 @@ def require_integer_between(smallest: int, largest: int, **arguments: int) -> No
             )
 
 
+def require_jobs(jobs: int) -> None:
+    """Require a number of joblib's jobs: an integer, but not 0.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if not isinstance(jobs, int | np.integer) or jobs == 0:
+        raise ValueError(f"jobs must be an integer other than 0, got {jobs!r}")
+
+
 def require_choice(allowed: Sequence[object], **arguments: object) -> None:
     """Require that each argument is one of those allowed.
 

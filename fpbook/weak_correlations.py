@@ -22,18 +22,18 @@ Huang and Yau (2020) for the hierarchy; derived in the chapter *Weak correlation
 """
 
 import math
-from itertools import combinations, combinations_with_replacement, permutations
+from itertools import combinations, combinations_with_replacement, product
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
 from fpbook.memory import require_memory
-from fpbook.networks import Network, as_inputs, jacobian, trace
+from fpbook.networks import Network, as_inputs, as_residual, jacobian, trace
 from fpbook.tangent_kernel import linear_dynamics
 from fpbook.taylor_series import COMPOSITIONS
 from fpbook.validation import (
@@ -93,7 +93,8 @@ def taylor_coefficients(
     Returns
     -------
     Tensor
-        Shape (order + 1, ..., n); row 0 is :math:`F`, row 1 is :math:`K r`.
+        Shape (order + 1, ..., n); row 0 is :math:`F`, row 1 is :math:`K r`. For relu
+        the series of the linear piece at ``params``; kinks are not seen.
 
     Raises
     ------
@@ -105,18 +106,14 @@ def taylor_coefficients(
     require_integer(0, order=order)
     _require_double(params, order)
     points = as_inputs(network, params, x)
-    seen = trace(network, params, as_inputs(network, params, x_train))
-    r = torch.as_tensor(residual, dtype=params.dtype)
-    stack, count = params.shape[:-1], seen.outputs.shape[-1]
-    fits = r.shape[-1:] == (count,) and (not stack or r.shape[:-1] in ((), stack))
-    if not fits or not torch.isfinite(r).all():
-        raise ValueError(
-            "residual must be finite, with the leading axes of params if it has any, "
-            f"and of shape (..., {count}), got {tuple(r.shape)}"
-        )
-    lead = stack or r.shape[:-1]
-    size = 4 * (order + 1) * math.prod(lead) * len(points) * network.width
-    require_memory(size * params.element_size(), f"the series of order {order}")
+    train = as_inputs(network, params, x_train)
+    r = as_residual(params, len(train), residual)
+    lead = params.shape[:-1] or r.shape[:-1]
+    size = 10 * (order + 1) * math.prod(lead) * len(points)
+    size += 5 * (network.depth + 1) * math.prod(params.shape[:-1]) * len(train)
+    size *= network.width * params.element_size()
+    require_memory(size, f"the series of order {order}")
+    seen = trace(network, params, train)
     series = params.new_zeros(order + 1, *lead, *points.shape)
     series[0] = points
     compose = COMPOSITIONS[network.activation]
@@ -211,13 +208,15 @@ def correlation_tensor(
         for rows in directions.split(DIRECTIONS)
     ]
     form = dict(zip(groups, torch.cat(forms), strict=True))
-    # Output last while the entries are written.
-    tensor = params.new_empty(*[n] * (order + 1))
-    for indices in combinations_with_replacement(range(n), order):
-        entry = _polarise(form, indices)
-        for arrangement in set(permutations(indices)):
-            tensor[arrangement] = entry
-    return tensor.movedim(-1, 0)
+    entries = {
+        indices: _polarise(form, indices)
+        for indices in combinations_with_replacement(range(n), order)
+    }
+    columns = [
+        entries[tuple(sorted(indices))] for indices in product(range(n), repeat=order)
+    ]
+    tensor: Tensor = torch.stack(columns, dim=-1).unflatten(-1, (n,) * order)
+    return tensor
 
 
 def _polarise(form: dict[tuple[int, ...], Tensor], indices: tuple[int, ...]) -> Tensor:
@@ -253,8 +252,8 @@ def derivative_norm(
     without powers of the learning rate: the absolute value for D = 0, the Euclidean
     norm for D = 1, and for D = 2 the largest absolute eigenvalue, found by Lanczos
     iterations on products with vectors. ``D=1, d=1`` is the Hessian times a gradient.
-    Computed by repeated reverse-mode differentiation. Source: the definition in the chapter
-    *Weak correlations*.
+    Computed by repeated reverse-mode differentiation. Source: the definition in the
+    chapter *Weak correlations*.
 
     Parameters
     ----------
@@ -276,6 +275,8 @@ def derivative_norm(
     ------
     ValueError
         If an argument is out of range or a shape does not fit.
+    FloatingPointError
+        If the Lanczos iterations fail.
     """
     require_integer_between(0, LARGEST_FREE, D=D)
     require_integer(0, d=d)
@@ -284,6 +285,10 @@ def derivative_norm(
         raise ValueError(
             f"x must hold 1 + d = {d + 1} points, x_0 and one for each gradient, got "
             f"{len(points)}"
+        )
+    if not params.numel() or not torch.isfinite(params).all():
+        raise ValueError(
+            "params must be finite and not empty, got NaN, infinity or none"
         )
     if params.dim() > 1:
         norms = [derivative_norm(network, theta, points, D, d) for theta in params]
@@ -326,7 +331,10 @@ def _largest_curvature(slope: Tensor, theta: Tensor) -> float:
     start = np.random.default_rng(0).standard_normal(size)
     if not times(start).any():
         return 0.0
-    (value,) = eigsh(matrix, k=1, v0=start, return_eigenvectors=False)
+    try:
+        (value,) = eigsh(matrix, k=1, v0=start, return_eigenvectors=False)
+    except ArpackError as problem:
+        raise FloatingPointError(f"Lanczos iterations failed: {problem}") from problem
     return abs(float(value))
 
 
@@ -401,13 +409,14 @@ def tangent_hierarchy(
         If an argument is out of range, a shape does not fit or ``params`` are not
         float64.
     MemoryError
-        If :math:`(m + n)^2` vectors of length P do not fit.
+        For order 4, if :math:`(m + n)^2` vectors of length P do not fit.
     FloatingPointError
         If the equations cannot be integrated: a truncated hierarchy may run away.
     """
     require_integer_between(2, 4, order=order)
     _require_single(params)
-    _require_double(params, ORDER_FOR_DOUBLE)
+    if params.dtype != torch.float64:
+        raise ValueError(f"params must be float64, got {params.dtype}")
     t = require_times(times)
     train = as_inputs(network, params, x_train)
     tests = train[:0] if x_test is None else as_inputs(network, params, x_test)
@@ -422,7 +431,7 @@ def tangent_hierarchy(
     k = K[m:] if len(tests) else None
     linear = linear_dynamics(K[:m], targets, f0, t, test_kernel=k)
     if order == 2:
-        return Hierarchy(linear, linear, kernels)
+        return Hierarchy(linear.copy(), linear, kernels)
     shapes = [f0.shape, *[kernel.shape for kernel in kernels[:-1]]]
     sizes = [math.prod(shape) for shape in shapes]
 
@@ -434,7 +443,14 @@ def tangent_hierarchy(
 
     start = np.concatenate([f0, *[kernel.ravel() for kernel in kernels[:-1]]])
     span, tolerances = (0.0, t[-1] or 1.0), {"rtol": 1e-10, "atol": 1e-13}
-    flow = solve_ivp(velocity, span, start, "DOP853", t, **tolerances)
+    # Trial steps may overflow; the step control rejects them.
+    with np.errstate(all="ignore"):
+        if not np.isfinite(velocity(0.0, start)).all():
+            # The integrator would look for a first step for ever.
+            raise FloatingPointError(
+                f"the hierarchy frozen at order {order} is not finite at its start"
+            )
+        flow = solve_ivp(velocity, span, start, "DOP853", t, **tolerances)
     if flow.status != 0 or not np.isfinite(flow.y).all():
         raise FloatingPointError(
             f"the hierarchy frozen at order {order} stopped after time "

@@ -65,3 +65,18 @@ def test_what_does_not_fit_is_refused_with_both_numbers(container):
     message = r"^a kernel needs about 3.5 GB, available are 1.25$"
     with pytest.raises(MemoryError, match=message):
         require_memory(3.5e9, "a kernel", allowed=1.25e9)
+
+
+def test_cached_files_count_as_free(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("1000")
+    (tmp_path / "memory.current").write_text("900")
+    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 700\n")
+    assert memory.available_memory() == 800
+    (tmp_path / "memory.current").write_text("5000")
+    assert memory.available_memory() == 0
+
+
+def test_estimates_that_are_no_number_are_refused():
+    with pytest.raises(MemoryError, match="needs about nan"):
+        memory.require_memory(float("nan"), "something", 1e9)

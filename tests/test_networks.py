@@ -366,10 +366,10 @@ GOOD = {
         ("scale", 0.0, "scale must be finite and > 0, got 0"),
         ("sigma_w", math.inf, "sigma_w must be finite and > 0, got inf"),
         ("sigma_b", -1.0, "sigma_b must be finite and >= 0, got -1"),
-        ("seed", -1, "seed must be an integer >= 0, got -1"),
-        ("seed", [0, -1], "seed must be an integer >= 0, got -1"),
+        ("seed", -1, "seed must be an integer from 0 to .*, got -1"),
+        ("seed", [0, -1], "seed must be an integer from 0 to .*, got -1"),
         ("seed", [], "seed must be an integer or at least one of them, got none"),
-        ("seed", [1.5], "seed must be an integer >= 0, got 1.5"),
+        ("seed", [1.5], "seed must be an integer from 0 to .*, got 1.5"),
         ("seed", 1.5, "seed must be .*got 1.5"),
         ("seed", None, "seed must be .*got None"),
     ],
@@ -399,7 +399,7 @@ def test_shapes_that_do_not_fit_are_refused():
             message = r"x must have shape \(n, 3\) with n >= 1, got \("
             with pytest.raises(ValueError, match=message):
                 call(theta, bad)
-    with pytest.raises(ValueError, match=r"residual must have shape \(..., 4\), got"):
+    with pytest.raises(ValueError, match=r"residual must be finite.*\(..., 4\), got"):
         pull_back(network, theta, x, residual[:3])
     with pytest.raises(ValueError, match=r"params must have shape \(..., 56\)"):
         network.layers(theta[:-1])
@@ -415,3 +415,32 @@ def test_inputs_are_turned_into_tensors_or_refused():
             as_inputs(network, network.params, [[1, 2, bad]])
     with pytest.raises(ValueError, match=r"x must have shape \(n, 3\)"):
         as_inputs(network, network.params, [[1, 2]])
+
+
+def test_seeds_that_torch_cannot_tell_apart_are_refused():
+    for seed in (2**32, [0, 2**32], 2**64):
+        with pytest.raises(ValueError, match="seed must be an integer from 0 to"):
+            mlp(2, 1, "erf", 1, seed)
+    last = mlp(2, 1, "erf", 1, 2**32 - 1).params
+    assert not torch.equal(last, mlp(2, 1, "erf", 1, 2**32 - 2).params)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "integers", "half"])
+def test_parameters_of_another_kind_are_named(kind):
+    network = mlp(2, 1, "erf", 1, 0)
+    wrong = {
+        "numpy": network.params.numpy(),
+        "integers": network.params.long(),
+        "half": network.params.half(),
+    }[kind]
+    with pytest.raises(ValueError, match="params must be a float32 or float64 tensor"):
+        network(wrong, [[1.0]])
+
+
+def test_inputs_may_be_lists_and_views():
+    network = mlp(4, 1, "erf", 2, 0)
+    x = np.arange(6.0).reshape(3, 2)
+    expected = network(network.params, torch.from_numpy(x))
+    x.flags.writeable = False
+    for same in (x, x.tolist(), x[::-1][::-1]):
+        assert torch.equal(network(network.params, same), expected)

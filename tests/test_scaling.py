@@ -158,8 +158,8 @@ ONES = np.ones((2, 3))
         ([8, 9], ONES[:, :0], {}, r"values must have shape \(2, N\) .*got \(2, 0\)"),
         ([8, 9], ONES * math.nan, {}, "values must be finite, got NaN or infinity"),
         ([8, 9], ONES * math.inf, {}, "values must be finite, got NaN or infinity"),
-        ([8, 9], ONES * 0, {}, "the statistic of values must not be 0"),
-        ([8, 9], [[1, 1], [1, -1]], {"statistic": np.mean}, "must not be 0"),
+        ([8, 9], ONES * 0, {}, "the statistic of values must be finite and not 0"),
+        ([8, 9], [[1, 1], [1, -1]], {"statistic": np.mean}, "must be finite and not 0"),
         ([8, 9], ONES, {"seed": -1}, "seed must be an integer >= 0, got -1"),
     ],
 )

@@ -223,11 +223,19 @@ def test_a_flow_caught_on_a_kink_is_told_and_does_not_hang(monkeypatch):
     starts = {"sigma_w": 1.3, "sigma_b": 0.4, "scale": 0.7}
     x, y = np.random.default_rng(0).normal(size=(4, 3)), [0.5, -1.0, 0.3, 0.8]
     caught = mlp(5, 2, "relu", 3, 0, **starts)
-    message = r"stopped at time 1\.\d+: 300 steps do not reach 3 .*kink"
+    message = r"stopped at time 1\.\d+: 300 steps do not reach 3.*kink"
     with pytest.raises(FloatingPointError, match=message):
         gradient_flow(caught, caught.params, x, y, [3.0])
     smooth = mlp(5, 2, "gelu", 3, 0, **starts)
     assert np.isfinite(gradient_flow(smooth, smooth.params, x, y, [3.0]).outputs).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_flows_that_overflow_are_told_and_do_not_hang(activation):
+    # The first velocity is not finite: no first step could be found.
+    network = make(depth=3, activation=activation)
+    with pytest.raises(FloatingPointError, match="stopped at time 0: it is not finite"):
+        gradient_flow(network, network.params * 1e120, X, Y, [1.0])
 
 
 def test_targets_may_be_read_only():
@@ -491,14 +499,14 @@ def test_divergence_names_the_step_and_both_learning_rates(kind, lead):
 
 def test_flows_that_cannot_be_integrated_say_where(monkeypatch):
     network, calls = make(), []
-    pull_back = training.pull_back
+    pulled_vector = training.pulled_vector
 
     def breaking(*arguments):
         calls.append(1)
-        pulled = pull_back(*arguments)
+        pulled = pulled_vector(*arguments)
         return pulled if len(calls) < 40 else pulled * math.nan
 
-    monkeypatch.setattr(training, "pull_back", breaking)
+    monkeypatch.setattr(training, "pulled_vector", breaking)
     with pytest.raises(
         FloatingPointError, match=r"gradient flow stopped at time 0\.\d"
     ):

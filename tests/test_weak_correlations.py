@@ -1123,16 +1123,32 @@ def four_kernels(network, points):
 
 # Bytes: less than the refused object needs, more than what is made before it.
 @pytest.mark.parametrize(
-    ("function", "what", "available"),
+    ("function", "width", "what", "available"),
     [
-        (order_three, "the series of order 3", 1e4),
-        (whole_tensor, "the tensor", 1e3),
-        (four_kernels, "the kernel of order 4", 8e5),
+        (order_three, 64, "the series of order 3", 1e4),
+        (whole_tensor, 64, "the tensor", 1e3),
+        (four_kernels, 512, "the kernel of order 4", 5e7),
     ],
 )
-def test_what_does_not_fit_is_refused(function, what, available, monkeypatch):
-    network = network_of(64, 2, "erf", seed=1, input_dim=3)
+def test_what_does_not_fit_is_refused(function, width, what, available, monkeypatch):
+    network = network_of(width, 2, "erf", seed=1, input_dim=3)
     function(network, TINY)
     monkeypatch.setattr("fpbook.memory.available_memory", lambda: available)
     with pytest.raises(MemoryError, match=f"{what} needs about .* available are"):
         function(network, TINY)
+
+
+def test_tensors_of_high_order_do_not_count_permutations():
+    # All 12! arrangements of one point are the same.
+    network = tiny("erf", 1)
+    one = TINY[:1]
+    tensor = correlation_tensor(network, network.params, one, 12)
+    jets = taylor_coefficients(network, network.params, one, torch.ones(1), one, 12)
+    torch.testing.assert_close(tensor.flatten()[0], jets[12, 0], rtol=1e-3, atol=0)
+
+
+def test_a_hierarchy_that_overflows_is_told():
+    network = tiny("gelu", 1)
+    points = np.asarray(TINY) * 1e120
+    with pytest.raises(FloatingPointError, match="is not finite at its start"):
+        tangent_hierarchy(network, network.params, points, np.ones(5), None, [1.0], 3)
