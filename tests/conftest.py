@@ -4,6 +4,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 import yaml
@@ -75,6 +76,28 @@ def site() -> Path:
     if missing:
         pytest.fail(f"run make book first: not built are {missing}", pytrace=False)
     return SITE
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What progress bars are told: total and description, then each amount."""
+    said: list[Any] = []
+
+    class Recorder:
+        def __init__(self, total: float, description: str) -> None:
+            said.append((total, description))
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            return None
+
+        def update(self, amount: float) -> None:
+            said.append(amount)
+
+    monkeypatch.setattr("fpbook.progress.bar", Recorder)
+    return said
 
 
 def find_browser() -> str | None:

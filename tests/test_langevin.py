@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fpbook import progress
 from fpbook.fokker_planck import Grid
 from fpbook.langevin import (
     CHUNK,
@@ -469,23 +468,7 @@ def test_a_million_walkers_need_little_more_than_their_result():
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_progress_is_told(monkeypatch, jobs):
-    told = []
-
-    class Recorder:
-        def __init__(self, total, description):
-            told.append((total, description))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            return None
-
-        def update(self, amount):
-            told.append(amount)
-
-    monkeypatch.setattr(progress, "bar", Recorder)
+def test_progress_is_told(told, jobs):
     with joblib.parallel_config(backend="threading"):
         quartic_cloud(jobs=jobs)
     assert told[0] == (5 * 8, "Langevin")

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpbook import progress
 from fpbook.scaling import RESAMPLINGS, Slope, over_widths, slope
 
 WIDTHS = np.array([64, 256, 1024, 4096])
@@ -243,23 +242,7 @@ def test_a_dask_cluster_gives_the_same_result():
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_progress_is_told(monkeypatch, jobs):
-    told = []
-
-    class Recorder:
-        def __init__(self, total, description):
-            told.append((total, description))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            return None
-
-        def update(self, amount):
-            told.append(amount)
-
-    monkeypatch.setattr(progress, "bar", Recorder)
+def test_progress_is_told(told, jobs):
     with joblib.parallel_config(backend="threading"):
         ensemble(chunk=4, jobs=jobs)
     # Three chunks at each of three widths.

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fpbook import equation_of_motion as part_one
-from fpbook import progress, training
+from fpbook import training
 from fpbook.networks import ACTIVATIONS, PARAMETRIZATIONS, mlp
 from fpbook.tangent_kernel import empirical, linear_dynamics, linear_sgd
 from fpbook.training import gradient_descent, gradient_flow, sgd
@@ -446,23 +446,7 @@ def test_single_precision_is_kept(kind):
 @pytest.mark.parametrize(
     ("kind", "title"), [("descent", "gradient descent"), ("sgd", "SGD")]
 )
-def test_progress_is_told(monkeypatch, kind, title):
-    told = []
-
-    class Recorder:
-        def __init__(self, total, description):
-            told.append((total, description))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            return None
-
-        def update(self, amount):
-            told.append(amount)
-
-    monkeypatch.setattr(progress, "bar", Recorder)
+def test_progress_is_told(told, kind, title):
     network = make()
     train(kind, network, network.params)
     assert told == [(9, title), *[1] * 9]
@@ -495,6 +479,10 @@ def test_divergence_names_the_step_and_both_learning_rates(kind, lead):
     assert step > 1
     # The step before was finite.
     assert np.isfinite(run(step - 1).outputs).all()
+    if kind == "descent":
+        # Also where nothing is recorded.
+        with pytest.raises(FloatingPointError, match=f"not finite at step {step}: "):
+            gradient_descent(network, theta, X, Y, 1e3, 200, snapshots=[200])
 
 
 def test_flows_that_cannot_be_integrated_say_where(monkeypatch):

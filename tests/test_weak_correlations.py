@@ -581,6 +581,8 @@ def test_odd_orders_have_a_mean_and_even_orders_none(shallow):
     values = shallow[2]
     mean, spread = values.mean(0), values.std(0)
     ratio = np.linalg.norm(mean, axis=1) / np.linalg.norm(spread, axis=1)
+    # Order 3: the mean outweighs the scatter by about sqrt(n) / 7. Order 2: one sees
+    # the error of a mean over the ensemble.
     assert ratio[3] > 3
     assert ratio[2] < 0.7
 
@@ -637,6 +639,7 @@ def test_bent_gradient_falls_as_the_root_of_the_width():
 
     widths = [32, 128, 512, 2048]
     measured = slope(widths, over_widths(measure, widths, 12, seed=3))
+    # Four times the scatter of slopes of such ensembles; the next power is 0.5 away.
     assert abs(measured.value + 0.5) < 0.08
 
 
@@ -769,6 +772,7 @@ def test_deviation_of_sgd_stops_growing_if_the_residual_does(width, noisy):
     linear = linear_sgd(K[:, :6], Y, f0, samples, rate, test_kernel=K[:, 6:], **options)
     deviation = np.median(np.sqrt(((run.outputs - linear) ** 2).mean(-1)), axis=1)
     growth = deviation[1] / deviation[0]
+    # Seen are 1.0 and above 2.5; without summable residuals it could not stand still.
     assert growth > 1.5 if noisy else growth < 1.15
 
 
@@ -985,6 +989,7 @@ def test_four_kernels_at_the_start_predict_the_deviation():
             np.abs(path - exact[:, row]).max() for path in (found.outputs, found.linear)
         )
         ratios.append(fourth / second)
+    # Of order 1/n; 95 % is what the chapter promises.
     assert np.median(ratios) < 0.05
 
 
