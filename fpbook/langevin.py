@@ -43,6 +43,7 @@ from fpbook.validation import (
     require_integer,
     require_jobs,
     require_positive,
+    require_snapshots,
     require_walkers,
 )
 
@@ -375,7 +376,7 @@ def move_ensemble(
     require_integer(0, steps=steps, seed=seed)
     require_integer(1, chunk=chunk)
     require_jobs(jobs)
-    kept = _snapshot_steps(snapshots, steps)
+    kept = require_snapshots(snapshots, steps)
     pieces = [slice(i, i + chunk) for i in range(0, len(start), chunk)]
     streams = np.random.SeedSequence(seed).spawn(len(pieces))
     tasks = [
@@ -394,24 +395,6 @@ def move_ensemble(
                 result[:, piece] = walkers
                 bar.update(kept[-1])
     return result
-
-
-def _snapshot_steps(snapshots: Sequence[int] | None, steps: int) -> list[int]:
-    if snapshots is None:
-        return [steps]
-    kept = list(snapshots)
-    allowed = (
-        len(kept) > 0
-        and all(isinstance(step, int | np.integer) for step in kept)
-        and kept == sorted(set(kept))
-        and kept[0] >= 0
-        and kept[-1] <= steps
-    )
-    if not allowed:
-        raise ValueError(
-            f"snapshots must be increasing integers from 0 to {steps}, got {snapshots}"
-        )
-    return kept
 
 
 def _walk(

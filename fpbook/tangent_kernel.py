@@ -34,6 +34,7 @@ from fpbook.validation import (
     require_integer,
     require_non_negative,
     require_positive,
+    require_snapshots,
     require_times,
 )
 
@@ -610,28 +611,7 @@ def sgd_schedule(
             f"noise must be finite and of the shape {chosen.shape} of samples, got "
             f"{epsilon.shape}"
         )
-    return chosen.astype(np.int64), epsilon, snapshot_steps(snapshots, len(chosen))
-
-
-def snapshot_steps(snapshots: Sequence[int] | None, steps: int) -> list[int]:
-    """Check step counts to return: increasing, from 0 to ``steps``; None for the last.
-
-    Raises
-    ------
-    ValueError
-        If they are not.
-    """
-    kept = [steps] if snapshots is None else [int(k) for k in snapshots]
-    if (
-        not kept
-        or not 0 <= kept[0] <= kept[-1] <= steps
-        or sorted(set(kept)) != kept
-        or (snapshots is not None and kept != list(snapshots))
-    ):
-        raise ValueError(
-            f"snapshots must increase within 0 and {steps}, got {snapshots}"
-        )
-    return kept
+    return chosen.astype(np.int64), epsilon, require_snapshots(snapshots, len(chosen))
 
 
 def _require_stable(learning_rate: float | None, largest: float) -> float:

@@ -31,8 +31,13 @@ from fpbook.networks import (
     pulled_vector,
     trace,
 )
-from fpbook.tangent_kernel import empirical, sgd_schedule, snapshot_steps
-from fpbook.validation import require_integer, require_positive, require_times
+from fpbook.tangent_kernel import empirical, sgd_schedule
+from fpbook.validation import (
+    require_integer,
+    require_positive,
+    require_snapshots,
+    require_times,
+)
 
 Array = NDArray[np.float64]
 
@@ -98,7 +103,9 @@ def gradient_descent(
     points, targets, tests = _problem(network, params, x, y, x_test)
     require_positive(learning_rate=learning_rate)
     require_integer(0, steps=steps)
-    kept = snapshot_steps(range(steps + 1) if snapshots is None else snapshots, steps)
+    kept = require_snapshots(
+        range(steps + 1) if snapshots is None else snapshots, steps
+    )
     theta, outputs, recorded = params.detach().clone(), [], set(kept)
     with torch.no_grad(), progress.bar(kept[-1], "gradient descent") as bar:
         for step in range(kept[-1] + 1):

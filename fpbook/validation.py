@@ -151,6 +151,28 @@ def _is_increasing(values: Array, fewest: int) -> bool:
     )
 
 
+def require_snapshots(snapshots: Sequence[int] | None, steps: int) -> list[int]:
+    """Require step counts to keep, increasing, from 0 to ``steps``; None for the last.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
+    kept = [steps] if snapshots is None else np.atleast_1d(snapshots).tolist()
+    allowed = (
+        len(kept) > 0
+        and all(isinstance(step, int) for step in kept)
+        and kept == sorted(set(kept))
+        and 0 <= kept[0] <= kept[-1] <= steps
+    )
+    if not allowed:
+        raise ValueError(
+            f"snapshots must be increasing integers from 0 to {steps}, got {snapshots}"
+        )
+    return kept
+
+
 def require_edges(edges: ArrayLike) -> Array:
     """Require the edges of n >= 1 bins, finite and increasing; returns (n + 1,).
 

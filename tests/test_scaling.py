@@ -316,3 +316,8 @@ def test_ensembles_that_make_no_sense_are_refused(name, bad, message):
     over_widths(**good)
     with pytest.raises(ValueError, match=message):
         over_widths(**good | {name: bad})
+
+
+def test_statistics_have_to_reduce_the_axis_of_networks():
+    with pytest.raises(ValueError, match="statistic must reduce the axis"):
+        slope([1, 2], np.ones((2, 3)), statistic=lambda values, axis: values)

@@ -28,8 +28,8 @@ from fpbook.tangent_kernel import (
     linear_dynamics,
     linear_sgd,
     sgd_schedule,
-    snapshot_steps,
 )
+from fpbook.validation import require_snapshots
 
 # A few hundred float64 operations on numbers of order one.
 ROUNDING = 1e-12
@@ -777,12 +777,12 @@ def test_schedules_are_returned_checked():
     np.testing.assert_array_equal(epsilon, [0.0, 0.0])
     assert kept == [2]
     assert sgd_schedule(4, [3, 0], [1, 2], [0, 2])[2] == [0, 2]
-    assert snapshot_steps(range(3), 5) == [0, 1, 2]
-    assert snapshot_steps(np.array([5]), 5) == [5]
+    assert require_snapshots(range(3), 5) == [0, 1, 2]
+    assert require_snapshots(np.array([5]), 5) == [5]
     for bad in ([], [3, 2], [1, 1], [-1, 2], [6], [1.5]):
-        message = r"snapshots must .*within 0 and 5, got"
+        message = r"snapshots must .*from 0 to 5, got"
         with pytest.raises(ValueError, match=message):
-            snapshot_steps(bad, 5)
+            require_snapshots(bad, 5)
 
 
 # --- what is refused ----------------------------------------------------------------
@@ -901,8 +901,8 @@ def test_unstable_learning_rates_are_refused_with_their_bound():
         ({"samples": [[0, 1]]}, r"samples must be indices .*got shape \(1, 2\)"),
         ({"noise": [0.1]}, r"noise must be finite and of the shape \(3,\)"),
         ({"noise": [0.1, np.nan, 0.0]}, "noise must be finite"),
-        ({"snapshots": [4]}, "snapshots must increase within 0 and 3"),
-        ({"snapshots": []}, "snapshots must increase within 0 and 3"),
+        ({"snapshots": [4]}, "snapshots must be increasing integers from 0 to 3"),
+        ({"snapshots": []}, "snapshots must be increasing integers from 0 to 3"),
         ({"learning_rate": -0.1}, "learning_rate must be finite and > 0"),
     ],
 )
@@ -959,3 +959,10 @@ def test_parameters_of_a_module_keep_no_graph():
 def test_parameters_have_to_be_tensors(params):
     with pytest.raises(ValueError, match="params must hold at least one tensor"):
         empirical_of(nested, params, torch.ones(2, 3).double())
+
+
+def test_inputs_without_rows_are_refused():
+    network, x = make(), torch.from_numpy(points())
+    for arguments, name in (((x[:0],), "x1"), ((x, x[:0]), "x2")):
+        with pytest.raises(ValueError, match=f"{name} must have at least one row"):
+            empirical_of(network, network.params, *arguments)

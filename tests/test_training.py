@@ -521,8 +521,8 @@ OWN = {
         ("learning_rate", 0.0, "learning_rate must be finite and > 0, got 0"),
         ("steps", -1, "steps must be an integer >= 0, got -1"),
         ("steps", 2.0, "steps must be an integer >= 0, got 2.0"),
-        ("snapshots", [3], "snapshots must increase within 0 and 2"),
-        ("snapshots", [1, 0], "snapshots must increase within 0 and 2"),
+        ("snapshots", [3], "snapshots must be increasing integers from 0 to 2"),
+        ("snapshots", [1, 0], "snapshots must be increasing integers from 0 to 2"),
     ],
     gradient_flow: [
         ("times", [1.0, 0.5], "times must be >= 0 and increasing"),
@@ -536,7 +536,7 @@ OWN = {
         ("samples", [4], "samples must be indices from 0 to 3"),
         ("samples", [0.5], "samples must be indices"),
         ("noise", [0.1], r"noise must be finite and of the shape \(2,\)"),
-        ("snapshots", [3], "snapshots must increase within 0 and 2"),
+        ("snapshots", [3], "snapshots must be increasing integers from 0 to 2"),
     ],
 }
 

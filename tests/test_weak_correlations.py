@@ -21,6 +21,7 @@ from scipy.special import erf, eval_hermite, eval_hermitenorm
 from torch.autograd.functional import hessian, jacobian
 from torch.func import grad, jacfwd, jacrev, jvp
 
+from fpbook import weak_correlations
 from fpbook.networks import mlp, pull_back, trace
 from fpbook.scaling import over_widths, slope
 from fpbook.tangent_kernel import (
@@ -1157,3 +1158,20 @@ def test_a_hierarchy_that_overflows_is_told():
     points = np.asarray(TINY) * 1e120
     with pytest.raises(FloatingPointError, match="is not finite at its start"):
         tangent_hierarchy(network, network.params, points, np.ones(5), None, [1.0], 3)
+
+
+def test_norms_of_parameters_that_are_not_finite_are_refused():
+    network = tiny("erf", 1)
+    for wrong in (network.params * math.nan, network.params[:0]):
+        with pytest.raises(ValueError, match="params must"):
+            derivative_norm(network, wrong, TINY[:1], 2, 0)
+
+
+def test_lanczos_iterations_that_fail_are_told(monkeypatch):
+    def failing(*arguments, **options):
+        raise weak_correlations.ArpackError(-9999, {-9999: "no eigenvalue"})
+
+    network = tiny("erf", 1)
+    monkeypatch.setattr(weak_correlations, "eigsh", failing)
+    with pytest.raises(FloatingPointError, match="Lanczos iterations failed: .*-9999"):
+        derivative_norm(network, network.params, TINY[:1], 2, 0)
