@@ -288,7 +288,8 @@ def derivative_norm(
         )
     if not params.numel() or not torch.isfinite(params).all():
         raise ValueError(
-            "params must be finite and not empty, got NaN, infinity or none"
+            "params must be finite and not empty, got NaN, infinity or shape "
+            f"{tuple(params.shape)}"
         )
     if params.dim() > 1:
         norms = [derivative_norm(network, theta, points, D, d) for theta in params]

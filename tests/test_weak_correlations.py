@@ -1173,5 +1173,5 @@ def test_lanczos_iterations_that_fail_are_told(monkeypatch):
 
     network = tiny("erf", 1)
     monkeypatch.setattr(weak_correlations, "eigsh", failing)
-    with pytest.raises(FloatingPointError, match="Lanczos iterations failed: .*-9999"):
+    with pytest.raises(FloatingPointError, match=r"Lanczos iterations failed: .*-9999"):
         derivative_norm(network, network.params, TINY[:1], 2, 0)
