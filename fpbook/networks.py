@@ -460,6 +460,8 @@ def jacobian(network: Network, params: Tensor, x: ArrayLike | Tensor) -> Tensor:
     ------
     ValueError
         If a shape does not fit.
+    MemoryError
+        If the gradients do not fit into the memory that is available.
     """
     points = as_inputs(network, params, x)
     size = 2 * len(points) * params.numel() * params.element_size()
