@@ -151,7 +151,9 @@ def _is_increasing(values: Array, fewest: int) -> bool:
     )
 
 
-def require_snapshots(snapshots: Sequence[int] | None, steps: int) -> list[int]:
+def require_snapshots(
+    snapshots: Sequence[int] | None, steps: int, name: str = "snapshots"
+) -> list[int]:
     """Require step counts to keep, increasing, from 0 to ``steps``; None for the last.
 
     Raises
@@ -168,7 +170,7 @@ def require_snapshots(snapshots: Sequence[int] | None, steps: int) -> list[int]:
     )
     if not allowed:
         raise ValueError(
-            f"snapshots must be increasing integers from 0 to {steps}, got {snapshots}"
+            f"{name} must be increasing integers from 0 to {steps}, got {snapshots}"
         )
     return kept
 
