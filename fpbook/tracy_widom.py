@@ -195,7 +195,12 @@ def _airy_quantities(s: float) -> _Airy:
     length = TAIL - min(s, 0.0)
     x = (nodes + 1) * length / 2
     root = np.sqrt(weights * length / 2)
-    kernel = root[:, None] * airy(x[:, None] + x + s)[0] * root
+    # eigh reads the lower triangle, and Airy functions take most of the time.
+    rows, columns = np.tril_indices(NODES)
+    kernel = np.zeros((NODES, NODES))
+    kernel[rows, columns] = (
+        root[rows] * airy(x[rows] + x[columns] + s)[0] * root[columns]
+    )
     eigenvalues, vectors = np.linalg.eigh(kernel)
     column = vectors.T @ (root * airy(x + s)[0])
     constant = vectors.T @ root

@@ -53,6 +53,8 @@ IMPORTABLE_WITHOUT_THEM = (
     "fpbook.deep_autoencoder",
     "fpbook.resolved_block",
     "fpbook.scaling",
+    "fpbook.kpz",
+    "fpbook.callan_symanzik",
 )
 
 
