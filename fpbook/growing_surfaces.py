@@ -434,7 +434,8 @@ def random_environment_walk(
     with :math:`\omega` uniform on [0, 1], independent at every site and time, and the
     walk at 0 at the start: common noise moves all walkers at a site alike, and no
     probability is lost. Source: Barraquand and Corwin, Probab. Theory Relat. Fields
-    167, 1057 (2017).
+    167, 1057 (2017); for the probability of a point Thiery and Le Doussal, J. Phys. A
+    50, 045001 (2017).
 
     Parameters
     ----------
