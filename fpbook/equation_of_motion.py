@@ -31,14 +31,13 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import cache
 from numbers import Integral
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.integrate import DOP853
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fpbook import progress
 
@@ -347,31 +346,20 @@ def modified_equation(loss: Loss, theta: Tensor, order: int) -> Tensor:
     return torch.stack(terms)
 
 
-class _FusedNormalisation(TorchDispatchMode):
-    """Records the fused normalisations that a computation calls."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
-        self.found: set[str] = set()
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        name = str(func)
-        self.found.update(n for n in WRONG_COUNTER_TERM if n in name)
-        return func(*args, **(kwargs or {}))
-
-
 def _refuse_fused_normalisation(loss: Loss, theta: Tensor, counter_term: int) -> None:
     # With gradients on, as later: without them torch may fuse whole layers.
-    position = theta.detach().clone().requires_grad_(True)
-    with torch.enable_grad(), _FusedNormalisation() as mode:
-        loss(position)
-    wrong = sorted(n for n in mode.found if counter_term >= WRONG_COUNTER_TERM[n])
+    with torch.enable_grad():
+        value = loss(theta.detach().clone().requires_grad_(True))
+    waiting, seen, found = [value.grad_fn], set(), set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [parent for parent, _ in node.next_functions]
+        name = node.name().lower()
+        found |= {n for n in WRONG_COUNTER_TERM if n.replace("_", "") in name}
+    wrong = sorted(n for n in found if counter_term >= WRONG_COUNTER_TERM[n])
     if wrong:
         raise ValueError(
             f"loss calls the fused {' and '.join(wrong)}: torch returns wrong higher "
