@@ -60,7 +60,14 @@ def bar(total: float, description: str) -> Bar:
         from tqdm.auto import tqdm
     except ImportError:
         return _NoBar()
-    opened: Bar = tqdm(
+
+    class Clipped(tqdm):  # type: ignore[misc]  # tqdm has no types
+        """Amounts that add up to the total but for rounding end at the total."""
+
+        def update(self, amount: float = 1) -> Any:
+            return super().update(min(amount, self.total - self.n))
+
+    opened: Bar = Clipped(
         total=total,
         desc=description,
         delay=SECONDS_BEFORE_SHOWN,

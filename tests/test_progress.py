@@ -35,6 +35,16 @@ def test_the_bar_is_one_of_tqdm_and_counts():
     assert bar.n == bar.total == 2.5
 
 
+def test_times_that_add_up_to_the_total_but_for_rounding_do_not_pass_it(capsys):
+    # 400 steps of 0.05 are 20 + 2e-13: tqdm would warn, and warnings fail tests.
+    with progress.bar(20.0, "integrating") as bar:
+        for _ in range(400):
+            bar.update(0.05)
+        bar.refresh()
+        assert bar.n == pytest.approx(20.0, abs=1e-9)
+        assert bar.n <= bar.total
+
+
 def test_the_bar_leaves_no_trace(capsys):
     # The last thing written blanks the line.
     assert drawn(capsys).endswith("\r")
