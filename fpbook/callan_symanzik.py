@@ -385,7 +385,7 @@ def callan_symanzik_residual(
     .. math:: \bigl[ \tau \partial_\tau + \beta(g_R)\, \partial_{g_R} + n\, \gamma(g_R)
         \bigr]\, G_{R,n}(t; g_R, \tau) = 0, \qquad G_{R,n} = Z(\tau)^{-n/2}\, G_n(t)
 
-    Every derivative comes from runs of its own, at different bare couplings and times:
+    The terms come from runs of their own, at different bare couplings and times:
     :math:`\beta` and :math:`\gamma` with the bare coupling held; :math:`\partial_\tau`
     with :math:`g_R` held, by solving for the bare coupling; :math:`\partial_{g_R}` with
     :math:`\tau` held. Source: derived in the chapter *Training under a microscope:
@@ -639,7 +639,7 @@ def survival(
         \nu = \frac12 - \frac{k}{2T},
 
     with the regularised incomplete gamma function P. The coupling k has no dimension
-    and does not run: :math:`[t \partial_t + \nu(k)]\, S \to 0`. Source: derived in the
+    and does not run: :math:`-t\, \partial_t \log S \to \nu(k)`. Source: derived in the
     chapter *Training under a microscope: Callan-Symanzik*.
 
     Parameters
