@@ -762,6 +762,6 @@ def largest_learning_rate(
 
     start = torch.cat([theta0.detach(), torch.zeros_like(theta0)])
     times = np.linspace(0.0, horizon, 513, dtype=np.float64)
-    path = _integrate(velocity, start, times, 1e-9, 1e-12)
+    path = _integrate(velocity, start, times, 1e-8, 1e-11)
     largest = float(path[:, size:].norm(dim=1).max())
     return (tolerance / largest) ** (1 / (order + 1)) if largest > 0 else math.inf

@@ -5,12 +5,15 @@ are given where the figure stands, by the cell option ``mystnb`` (see the author
 page); nothing else names a figure.
 """
 
+import math
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import NullFormatter
 
 TEXT_WIDTH = 5.6
 """Width of a figure that fills the text, in inches."""
@@ -25,6 +28,9 @@ COLOURS = (
     "#222222",
 )
 """The colour cycle of the house style, for curves that share a meaning."""
+
+
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def use_house_style() -> None:
@@ -65,6 +71,25 @@ def size(width: float = 1.0, aspect: float = 0.6) -> tuple[float, float]:
     if not aspect > 0:
         raise ValueError(f"aspect must be > 0, got {aspect}")
     return TEXT_WIDTH * width, TEXT_WIDTH * width * aspect
+
+
+def plain_powers(axis: Axis) -> None:
+    """Label the decades of a logarithmic axis in plain text, such as 10⁻³.
+
+    Matplotlib sets such labels as formulas, anew in every figure, which takes half of
+    the time of a simple frame of an explorer.
+
+    Parameters
+    ----------
+    axis
+        An axis with a logarithmic scale, ``axes.xaxis`` or ``axes.yaxis``.
+    """
+
+    def label(value: float, _: object) -> str:
+        return "10" + f"{round(math.log10(value))}".translate(RAISED)
+
+    axis.set_major_formatter(label)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def label_line(axes: Axes, text: str, at: float, offset: float = 4.0) -> None:

@@ -158,3 +158,19 @@ def test_a_fresh_process_draws_the_same_bytes(tmp_path: Path) -> None:
         assert one.stat().st_size > 1000
         assert one.read_bytes() == two.read_bytes()
     assert "<dc:date>" not in (tmp_path / "1.svg").read_text("utf-8")
+
+
+# --- logarithmic axes ---------------------------------------------------------------
+
+
+def test_plain_powers_labels_decades_without_formulas(axes: Axes) -> None:
+    axes.semilogy([1e-12, 1e3])
+    figures.plain_powers(axes.yaxis)
+    label = axes.yaxis.get_major_formatter()
+    assert [label(value) for value in (1e-12, 0.1, 1.0, 1e3)] == [
+        "10⁻¹²",
+        "10⁻¹",
+        "10⁰",
+        "10³",
+    ]
+    assert {t.get_text() for t in axes.get_yticklabels(minor=True)} <= {""}
