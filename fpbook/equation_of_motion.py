@@ -350,6 +350,7 @@ def _refuse_fused_normalisation(loss: Loss, theta: Tensor, counter_term: int) ->
     # With gradients on, as later: without them torch may fuse whole layers.
     with torch.enable_grad():
         value = loss(theta.detach().clone().requires_grad_(True))
+    # The graph names them; watching the calls would import torch's compiler.
     waiting, seen, found = [value.grad_fn], set(), set()
     while waiting:
         node = waiting.pop()
@@ -762,6 +763,6 @@ def largest_learning_rate(
 
     start = torch.cat([theta0.detach(), torch.zeros_like(theta0)])
     times = np.linspace(0.0, horizon, 513, dtype=np.float64)
-    path = _integrate(velocity, start, times, 1e-8, 1e-11)
+    path = _integrate(velocity, start, times, 1e-9, 1e-12)
     largest = float(path[:, size:].norm(dim=1).max())
     return (tolerance / largest) ** (1 / (order + 1)) if largest > 0 else math.inf

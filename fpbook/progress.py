@@ -5,6 +5,8 @@ from typing import Any, Protocol, Self
 
 STATIC_ENVIRONMENT = "FPBOOK_STATIC"
 SECONDS_BEFORE_SHOWN = 2.0
+ROUNDING = 1e-9
+"""Share of the total by which sums of a million steps may miss it."""
 
 
 class Bar(Protocol):
@@ -61,13 +63,21 @@ def bar(total: float, description: str) -> Bar:
     except ImportError:
         return _NoBar()
 
-    class Clipped(tqdm):  # type: ignore[misc]  # tqdm has no types
-        """Amounts that add up to the total but for rounding end at the total."""
+    # mypy sees a base class of type Any: tqdm brings no types.
+    class Rounded(tqdm):  # type: ignore[misc]
+        """A last amount that passes the total by rounding alone ends there.
+
+        tqdm would warn. What passes it by more is a caller's mistake, and is shown.
+        """
 
         def update(self, amount: float = 1) -> Any:
-            return super().update(min(amount, self.total - self.n))
+            left = self.total - self.n
+            passes_by = amount - left
+            return super().update(
+                left if 0 < passes_by <= ROUNDING * self.total else amount
+            )
 
-    opened: Bar = Clipped(
+    opened: Bar = Rounded(
         total=total,
         desc=description,
         delay=SECONDS_BEFORE_SHOWN,

@@ -173,4 +173,13 @@ def test_plain_powers_labels_decades_without_formulas(axes: Axes) -> None:
         "10⁰",
         "10³",
     ]
-    assert {t.get_text() for t in axes.get_yticklabels(minor=True)} <= {""}
+    assert [label(value) for value in (0.0, 3.0, 9.99, -10.0)] == [""] * 4
+
+
+def test_plain_powers_leaves_ticks_between_decades_without_labels(axes: Axes) -> None:
+    axes.semilogy([1, 5])
+    axes.figure.canvas.draw()
+    assert any(t.get_text() for t in axes.get_yticklabels(minor=True))
+    figures.plain_powers(axes.yaxis)
+    axes.figure.canvas.draw()
+    assert not any(t.get_text() for t in axes.get_yticklabels(minor=True))

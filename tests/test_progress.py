@@ -45,6 +45,12 @@ def test_times_that_add_up_to_the_total_but_for_rounding_do_not_pass_it(capsys):
         assert bar.n <= bar.total
 
 
+def test_more_work_than_announced_is_not_hidden():
+    with progress.bar(20.0, "integrating") as bar:
+        bar.update(20.001)
+    assert bar.n == 20.001
+
+
 def test_the_bar_leaves_no_trace(capsys):
     # The last thing written blanks the line.
     assert drawn(capsys).endswith("\r")
