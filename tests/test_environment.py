@@ -55,6 +55,7 @@ IMPORTABLE_WITHOUT_THEM = (
     "fpbook.scaling",
     "fpbook.kpz",
     "fpbook.callan_symanzik",
+    "fpbook.steady_states",
 )
 
 

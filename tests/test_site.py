@@ -36,7 +36,7 @@ EXERCISES = (4, 6)
 CELL_LINES = 25
 # One number is no evidence; the best books of the kind check none.
 CLAIMS = 3
-EXPLORERS = {"descent": 3, "linearity": 3, "diffusion": 4, "scale": 4}
+EXPLORERS = {"descent": 3, "linearity": 3, "diffusion": 4, "scale": 4, "circulation": 4}
 # A page is read on a phone: 2 MB take ten seconds on a slow mobile line.
 PAGE_BYTES = 2_000_000
 # The budget of a page on one core, and of the whole book on two.
