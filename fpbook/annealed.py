@@ -225,40 +225,44 @@ def _at_activity(v: Array, q: Array, g: Array, gamma: Array, T: Array) -> Equati
     return Equations(defect, slope)
 
 
-def _newton(equations: Callable[[Array], Equations], v: Array) -> tuple[Array, Array]:
-    """Solve at all points (P, k) at once; returns solutions and residuals (P,)."""
-    defect, slope = equations(v)
+Rows = NDArray[np.intp]
+
+
+def _newton(
+    equations: Callable[[Array, Rows], Equations], start: Array
+) -> tuple[Array, Array]:
+    """Solve at all points (P, k) at once; returns solutions and residuals (P,).
+
+    The equations are evaluated at the points of some rows only: those still moving.
+    """
+    v = start.copy()
+    moving = np.arange(len(v))
+    defect, slope = equations(v, moving)
     residual = _size(defect, v)
     for _ in range(STEPS):
-        moving = residual > CONVERGED
-        if not moving.any():
+        regular = np.isfinite(slope[moving]).all(axis=(1, 2))
+        moving = moving[regular & (residual[moving] > CONVERGED)]
+        if len(moving) == 0:
             break
-        step = np.zeros_like(v)
-        regular = moving & np.isfinite(slope).all(axis=(1, 2))
-        step[regular] = np.linalg.solve(slope[regular], -defect[regular, :, None])[
-            ..., 0
-        ]
-        length = np.abs(step / np.maximum(1, np.abs(v))).max(axis=1)
-        factor = np.minimum(1, 0.7 / length.clip(1e-300))
-        factor = np.maximum(factor, 0.02)
-        improved = False
-        for _ in range(HALVINGS):
-            new = v + factor[:, None] * step
+        step = np.linalg.solve(slope[moving], -defect[moving, :, None])[..., 0]
+        length = np.abs(step / np.maximum(1, np.abs(v[moving]))).max(axis=1)
+        step *= np.clip(0.7 / length.clip(1e-300), 0.02, 1)[:, None]
+        worse = np.arange(len(moving))
+        for halving in range(HALVINGS):
+            rows = moving[worse]
+            new = v[rows] + step[worse] / 2**halving
             with np.errstate(all="ignore"):
-                new_defect, new_slope = equations(new)
+                new_defect, new_slope = equations(new, rows)
                 new_residual = _size(new_defect, new)
-            better = new_residual < residual
-            v = np.where(better[:, None], new, v)
-            defect = np.where(better[:, None], new_defect, defect)
-            slope = np.where(better[:, None, None], new_slope, slope)
-            residual = np.where(better, new_residual, residual)
-            improved |= bool(better.any())
-            moving &= ~better
-            if not moving.any():
+            better = new_residual < residual[rows]
+            v[rows[better]] = new[better]
+            defect[rows[better]] = new_defect[better]
+            slope[rows[better]] = new_slope[better]
+            residual[rows[better]] = new_residual[better]
+            worse = worse[~better]
+            if len(worse) == 0:
                 break
-            factor = np.where(better, 0, factor / 2)
-        if not improved:
-            break
+        moving = np.delete(moving, worse)
     return v, residual
 
 
@@ -402,8 +406,10 @@ def _followed(g: Array, gamma: Array, T: Array, up: bool) -> tuple[Array, Array]
         active = (last >= t if up else last <= t) & (residual <= RESIDUAL)
         here = gains[active], symmetries[active], np.full(active.sum(), t)
 
-        def equations(v: Array, here: tuple[Array, ...] = here) -> Equations:
-            return _paramagnet(v, *here)
+        def equations(
+            v: Array, rows: Rows, here: tuple[Array, ...] = here
+        ) -> Equations:
+            return _paramagnet(v, *(values[rows] for values in here))
 
         v[active], residual[active] = _newton(equations, v[active])
         asked = t == T
@@ -584,8 +590,10 @@ def _exponent(q: Array, g: Array, gamma: Array, T: Array) -> tuple[Array, Array]
     for part in np.linspace(0, 1, ACTIVITY_STEPS):
         odds = (first / (1 - first)) ** (1 - part) * (q / (1 - q)) ** part
 
-        def equations(v: Array, now: Array = odds / (1 + odds)) -> Equations:
-            return _at_activity(v, now, g, gamma, T)
+        def equations(
+            v: Array, rows: Rows, now: Array = odds / (1 + odds)
+        ) -> Equations:
+            return _at_activity(v, now[rows], g[rows], gamma[rows], T[rows])
 
         before, (v, residual) = v, _newton(equations, v + change)
         change = v - before if part > 0 else np.zeros_like(v)

@@ -405,9 +405,9 @@ class _Differentials:
 
     def _with_siblings(self, siblings: Tree) -> Tensor:
         if siblings not in self._partial:
-            self._partial[siblings] = self.along(
-                siblings[:-1], self.value(siblings[-1]), keep=True
-            )
+            partial = self.along(siblings[:-1], self.value(siblings[-1]), keep=True)
+            self._partial[siblings] = partial
+            self._values[siblings] = partial.detach()
         return self._partial[siblings]
 
     def value(self, tree: Tree) -> Tensor:
@@ -416,22 +416,39 @@ class _Differentials:
         return self._values[tree]
 
     def combine(self, terms: Mapping[Tree, Fraction | float]) -> Tensor:
-        """Sum ``coefficient * F(tree)``, one derivative per set of siblings.
+        """Sum ``coefficient * F(tree)``, all trees in one backward pass.
 
         ``f^(k)`` is linear in its last argument, so trees that differ only in their
-        largest child share one derivative of the sum of those children.
+        largest child share one derivative, of the sum of those children; and the
+        sum over the sets of siblings is itself one vector-Jacobian product.
         """
         families: defaultdict[Tree, dict[Tree, Fraction | float]] = defaultdict(dict)
         total = torch.zeros_like(self._values[()])
         for tree, coefficient in terms.items():
             if coefficient == 0:
                 continue
-            if tree == ():
-                total = total + float(coefficient) * self._values[()]
+            if tree in self._values:
+                total = total + float(coefficient) * self._values[tree]
             else:
                 families[tree[:-1]][tree[-1]] = coefficient
+        partials, directions = [], []
+        # The derivatives of all siblings come first: directions reuse their values.
+        for siblings in families:
+            self._with_siblings(siblings)
         for siblings, children in families.items():
-            total = total + self.along(siblings, self.combine(children)).detach()
+            partial = self._with_siblings(siblings)
+            if partial.requires_grad:
+                partials.append(partial)
+                directions.append(self.combine(children))
+        if partials:
+            (product,) = torch.autograd.grad(
+                partials,
+                self.theta,
+                directions,
+                retain_graph=True,
+                materialize_grads=True,
+            )
+            total = total + product
         return total
 
 

@@ -735,7 +735,7 @@ def test_ladder_has_what_is_asked_for():
 
 
 def test_newton_gives_up_where_no_step_helps():
-    def equations(v):
+    def equations(v, rows):
         return module.Equations(v**2 + 1, 2 * v[:, :, None])
 
     v, residual = module._newton(equations, np.array([[0.5], [-0.3]]))
@@ -744,7 +744,8 @@ def test_newton_gives_up_where_no_step_helps():
 
 
 def test_newton_does_not_use_what_is_no_number():
-    def equations(v):
+    def equations(v, rows):
+        assert len(v) == len(rows)
         broken = np.where(v < 0, np.nan, v - 1)
         return module.Equations(broken, np.where(v < 0, np.nan, 1.0)[:, :, None])
 
