@@ -129,6 +129,14 @@ def trivial_weight(g: ArrayLike, gamma: ArrayLike) -> Array:
     return weight
 
 
+def flattened(*arguments: ArrayLike) -> tuple[tuple[int, ...], list[Array]]:
+    """Broadcast arguments together: their common shape, and each as a vector."""
+    arrays = np.broadcast_arrays(
+        *(np.asarray(argument, dtype=np.float64) for argument in arguments)
+    )
+    return arrays[0].shape, [array.ravel() for array in arrays]
+
+
 def _read(g: ArrayLike, gamma: ArrayLike) -> tuple[Array, Array]:
     gains, symmetries = np.broadcast_arrays(
         np.asarray(g, dtype=np.float64), np.asarray(gamma, dtype=np.float64)
@@ -333,11 +341,7 @@ def paramagnet(
     Source: the module's docstring. Whether replicas overlap there, so that the quenched
     average differs, is told by ``stability``.
     """
-    arrays = np.broadcast_arrays(
-        *(np.asarray(a, dtype=np.float64) for a in (g, gamma, temperature))
-    )
-    shape = arrays[0].shape
-    gains, symmetries, temperatures = (a.ravel() for a in arrays)
+    shape, (gains, symmetries, temperatures) = flattened(g, gamma, temperature)
     _read(gains, symmetries)
     require_all_non_negative(temperature=temperatures)
     found = np.empty((len(gains), 6))
@@ -555,11 +559,9 @@ def annealed_exponent(
     -----
     Source: derived in the chapter *The edge of chaos by replicas*.
     """
-    arrays = np.broadcast_arrays(
-        *(np.asarray(a, dtype=np.float64) for a in (q, g, gamma, temperature))
+    shape, (activity, gains, symmetries, temperatures) = flattened(
+        q, g, gamma, temperature
     )
-    shape = arrays[0].shape
-    activity, gains, symmetries, temperatures = (a.ravel() for a in arrays)
     _read(gains, symmetries)
     require_all_non_negative(temperature=temperatures)
     if not np.all((activity > 0) & (activity < 1)):

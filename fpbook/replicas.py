@@ -31,6 +31,7 @@ from fpbook.annealed import (
     Paramagnet,
     annealed_exponent,
     critical_gains,
+    flattened,
     overlap_matrix,
     paramagnet,
     single_site_law,
@@ -135,11 +136,7 @@ def order_parameters(
     Source: the module's docstring; the limit T = 0 is derived in the chapter *The edge
     of chaos by replicas*.
     """
-    arrays = np.broadcast_arrays(
-        *(np.asarray(a, dtype=np.float64) for a in (g, gamma, temperature))
-    )
-    shape = arrays[0].shape
-    gains, symmetries, T = (a.ravel() for a in arrays)
+    shape, (gains, symmetries, T) = flattened(g, gamma, temperature)
     plain = _plain(gains, symmetries, T)
     none = np.zeros_like(gains)
     found = np.stack(
@@ -522,7 +519,9 @@ def _guess(plain: Paramagnet, k: int, share: float, g: float, gamma: float) -> A
     direction = directions[:, eigenvalues.real.argmax()].real
     overlap, response, conjugate = share * direction / direction[0]
     p = [q[0], overlap * q[0], r[0], response, qhat[0], conjugate / q[0]]
-    return _unknowns(np.array(p), g, gamma)
+    # A direction without a real root in the law is no number, and not solved from.
+    with np.errstate(all="ignore"):
+        return _unknowns(np.array(p), g, gamma)
 
 
 def _refined(coarse: Solution, gamma: float) -> tuple[Array, float]:

@@ -403,6 +403,11 @@ def test_coefficients_are_those_of_the_law():
 # --- ways to a solution -------------------------------------------------------------
 
 
+def test_nothing_branches_off_where_the_paramagnet_is_stable():
+    # There the unstable direction has no real root; numpy's warning would be an error.
+    assert module._branched_off(1.4, -0.5, 0.1) is None
+
+
 def test_a_solution_is_followed_to_where_it_ends():
     start = module._branched_off(2.0, -0.5, 0.1)
     assert start.residual < 1e-10
