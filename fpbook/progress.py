@@ -1,5 +1,6 @@
 """Progress bars for long computations, absent from built pages."""
 
+import functools
 import os
 from typing import Any, Protocol, Self
 
@@ -59,9 +60,23 @@ def bar(total: float, description: str) -> Bar:
     if building_static_pages():
         return _NoBar()
     try:
-        from tqdm.auto import tqdm
+        kind = _rounded_bar()
     except ImportError:
         return _NoBar()
+    opened: Bar = kind(
+        total=total,
+        desc=description,
+        delay=SECONDS_BEFORE_SHOWN,
+        leave=False,
+        bar_format="{desc}: {percentage:3.0f} %|{bar}| {elapsed} < {remaining}",
+    )
+    return opened
+
+
+# Once for all bars: tqdm starts a thread that watches over each class of bars.
+@functools.cache
+def _rounded_bar() -> Any:
+    from tqdm.auto import tqdm
 
     # mypy sees a base class of type Any: tqdm brings no types.
     class Rounded(tqdm):  # type: ignore[misc]
@@ -77,11 +92,4 @@ def bar(total: float, description: str) -> Bar:
                 left if 0 < passes_by <= ROUNDING * self.total else amount
             )
 
-    opened: Bar = Rounded(
-        total=total,
-        desc=description,
-        delay=SECONDS_BEFORE_SHOWN,
-        leave=False,
-        bar_format="{desc}: {percentage:3.0f} %|{bar}| {elapsed} < {remaining}",
-    )
-    return opened
+    return Rounded

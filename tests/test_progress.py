@@ -1,6 +1,7 @@
 """The progress bar: there for a reader who waits, absent from built pages."""
 
 import sys
+import threading
 
 import pytest
 from tqdm.std import tqdm
@@ -51,6 +52,15 @@ def test_more_work_than_announced_is_not_hidden():
     assert bar.n == 20.001
 
 
+def test_bars_share_one_watching_thread(capsys):
+    """A thread per bar once filled 2 GB of Binder with stacks."""
+    drawn(capsys)
+    threads = threading.active_count()
+    for _ in range(20):
+        drawn(capsys)
+    assert threading.active_count() <= threads
+
+
 def test_the_bar_leaves_no_trace(capsys):
     # The last thing written blanks the line.
     assert drawn(capsys).endswith("\r")
@@ -76,6 +86,7 @@ def test_off_means_interactive(value, capsys, monkeypatch):
 
 
 def test_without_tqdm_nothing_is_drawn(capsys, monkeypatch):
+    progress._rounded_bar.cache_clear()
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)  # makes the import fail
     assert drawn(capsys) == ""
 
