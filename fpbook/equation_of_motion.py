@@ -148,7 +148,7 @@ def gradient_descent(
     _check_positive("learning_rate", learning_rate)
     _check_count("steps", steps)
     _check_deterministic(loss, theta0)
-    iterates = torch.empty(steps + 1, theta0.numel(), dtype=torch.float64)
+    iterates = theta0.new_empty(steps + 1, theta0.numel())
     iterates[0] = theta0.detach()
     with progress.bar(steps, "gradient descent") as bar:
         for step in range(1, steps + 1):
@@ -628,13 +628,14 @@ def _integrate(
     """Solve ``y' = velocity(y)`` from ``times[0]`` and report y at ``times``."""
 
     def right_hand_side(_: float, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        slope: NDArray[np.float64] = velocity(torch.from_numpy(y)).detach().numpy()
-        return slope
+        slope = velocity(torch.from_numpy(y).to(start)).detach()
+        found: NDArray[np.float64] = slope.cpu().numpy()
+        return found
 
     states = np.empty((len(times), start.numel()))
-    states[0] = start.detach().numpy()
+    states[0] = start.detach().cpu().numpy()
     if len(times) == 1:
-        return torch.from_numpy(states)
+        return torch.from_numpy(states).to(start)
     if not np.isfinite(right_hand_side(times[0], states[0])).all():
         raise FloatingPointError(f"the field is not finite at t = {times[0]}")
     # Trial steps may overflow; the step control rejects them.
@@ -664,7 +665,7 @@ def _integrate(
                 f"integration has only reached t = {solver.t} of {times[-1]} after "
                 "very many steps: the field is stiff or not smooth"
             )
-    return torch.from_numpy(states)
+    return torch.from_numpy(states).to(start)
 
 
 def leading_error(

@@ -186,6 +186,7 @@ def mlp(
     scale: float = 1.0,
     sigma_w: float = 1.0,
     sigma_b: float = 0.0,
+    device: torch.device | str = "cpu",
 ) -> Network:
     """Draw a fully connected network with one output, or several of them.
 
@@ -211,6 +212,9 @@ def mlp(
     sigma_w, sigma_b
         Standard deviations that the weights and biases of a layer stand for, > 0 and
         >= 0.
+    device
+        Where the parameters live, such as ``"cuda"``; what is computed from them
+        follows. They are drawn on the CPU, the same numbers for every device.
 
     Returns
     -------
@@ -242,19 +246,19 @@ def mlp(
         raise ValueError("seed must be an integer or at least one of them, got none")
     for one in seeds:
         require_integer_between(0, LARGEST_SEED, seed=one)
-    empty = torch.empty(0)
+    empty = torch.empty(0, device="cpu")
     kind = (activation, parametrization, scale, sigma_w, sigma_b)
     blank = Network(width, depth, input_dim, *kind, empty)
     count = sum(n_out * (n_in + 1) for n_out, n_in in blank.shapes)
     require_memory(8 * len(seeds) * count, "the parameters")
-    params = torch.empty(len(seeds), count, dtype=torch.float64)
+    params = torch.empty(len(seeds), count, dtype=torch.float64, device="cpu")
     for row, one in zip(params, seeds, strict=True):
         row.normal_(generator=torch.Generator().manual_seed(int(one)))
     if parametrization == "standard":
         for layer in blank.layers(params):
             layer.weight.mul_(sigma_w / math.sqrt(layer.weight.shape[-1]))
             layer.bias.mul_(sigma_b)
-    theta = params[0] if single else params
+    theta = (params[0] if single else params).to(device)
     return Network(width, depth, input_dim, *kind, theta)
 
 
@@ -337,10 +341,10 @@ def _forward(
 
 
 def as_tensor_of(params: Tensor, values: ArrayLike | Tensor) -> Tensor:
-    """Turn numbers into a tensor of the type of the parameters; arrays are copied."""
+    """Turn numbers into a tensor like the parameters; arrays are copied."""
     if not isinstance(values, Tensor):
         values = torch.from_numpy(np.array(values, dtype=float))
-    return values.to(params.dtype)
+    return values.to(params)
 
 
 def _shaped(network: Network, params: Tensor, x: ArrayLike | Tensor) -> Tensor:

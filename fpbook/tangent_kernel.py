@@ -87,7 +87,7 @@ def empirical(
     require_memory(numbers * params.element_size(), "the tangent kernel")
     first = trace(network, params, a)
     second = first if x2 is None else trace(network, params, b)
-    kernel = torch.zeros(())
+    kernel = params.new_zeros(())
     for layer, a1, d1, a2, d2 in zip(
         first.layers,
         first.inputs,
@@ -203,7 +203,7 @@ def empirical_of(
 
 
 def _require_rows(name: str, x: ArrayLike | Tensor) -> Tensor:
-    points = torch.as_tensor(x)
+    points = x if isinstance(x, Tensor) else torch.as_tensor(x)
     if points.dim() < 1 or not len(points):
         raise ValueError(
             f"{name} must have at least one row, got {tuple(points.shape)}"

@@ -129,7 +129,7 @@ def _descend(seen: Trace, change: Tensor) -> None:
 
 def _record(network: Network, theta: Tensor, known: Tensor, tests: Tensor) -> Array:
     parts = [known, network(theta, tests)] if len(tests) else [known]
-    return np.asarray(torch.cat(parts, dim=-1).numpy(), dtype=float)
+    return np.asarray(torch.cat(parts, dim=-1).cpu().numpy(), dtype=float)
 
 
 def _require_finite(
@@ -228,11 +228,12 @@ def gradient_flow(
     shape = params.shape
 
     def velocity(_: float, state: Array) -> Array:
-        theta = torch.from_numpy(state).view(shape)
+        theta = torch.from_numpy(state).view(shape).to(params)
         seen = trace(network, theta, points)
-        return pulled_vector(seen, targets - seen.outputs).flatten().numpy()
+        pulled = pulled_vector(seen, targets - seen.outputs)
+        return pulled.flatten().cpu().numpy()
 
-    state, outputs, steps = params.detach().flatten().numpy().copy(), [], 0
+    state, outputs, steps = params.detach().cpu().flatten().numpy().copy(), [], 0
     if not np.isfinite(velocity(0.0, state)).all():
         # The integrator would look for a first step for ever.
         raise FloatingPointError("gradient flow stopped at time 0: it is not finite")
@@ -252,7 +253,7 @@ def gradient_flow(
                 )
         if time > 0:
             state = solver.dense_output()(time)
-        theta = torch.from_numpy(state).view(shape)
+        theta = torch.from_numpy(state).view(shape).to(params)
         outputs.append(_record(network, theta, network(theta, points), tests))
     return Run(np.stack(outputs), theta.clone())
 

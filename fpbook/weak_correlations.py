@@ -305,7 +305,7 @@ def derivative_norm(
             return value.detach().abs()
         slope = _gradient(value, theta)
         norm = slope.detach().norm() if D == 1 else _largest_curvature(slope, theta)
-        return torch.as_tensor(norm, dtype=params.dtype)
+        return torch.as_tensor(norm, dtype=params.dtype, device=params.device)
 
 
 def _gradient(value: Tensor, theta: Tensor) -> Tensor:
@@ -321,11 +321,11 @@ def _largest_curvature(slope: Tensor, theta: Tensor) -> float:
     """Largest absolute eigenvalue of the derivative of a gradient."""
 
     def times(vector: Array) -> Array:
-        v = torch.as_tensor(vector.ravel(), dtype=theta.dtype)
+        v = torch.from_numpy(vector.ravel()).to(theta)
         (moved,) = torch.autograd.grad(
             slope, theta, v, retain_graph=True, materialize_grads=True
         )
-        return moved.numpy().astype(float)
+        return moved.cpu().numpy().astype(float)
 
     size = theta.numel()
     matrix = LinearOperator((size, size), matvec=times, dtype=float)
@@ -426,7 +426,7 @@ def tangent_hierarchy(
     if targets.shape != (m,) or not np.isfinite(targets).all():
         raise ValueError(f"y must be finite, of shape ({m},), got {targets.shape}")
     theta = params.detach()
-    f0 = network(theta, points).numpy()
+    f0 = network(theta, points).cpu().numpy()
     kernels = _kernels(network, theta, points, m, order)
     K = kernels[0]
     k = K[m:] if len(tests) else None
@@ -466,11 +466,11 @@ def _kernels(
     """K, K3, .. up to the order, over all points and then m training points."""
     size = len(points)
     g = jacobian(network, theta, points)
-    found = [(g @ g[:m].T).numpy()]
+    found = [(g @ g[:m].T).cpu().numpy()]
     if order >= 3:
         C2 = correlation_tensor(network, theta, points, 2)
         K3 = 2 * (C2 + C2.transpose(0, 1))
-        found.append(K3[:, :m, :m].numpy())
+        found.append(K3[:, :m, :m].cpu().numpy())
     if order >= 4:
         needed = (size**2 + 4) * theta.numel() * theta.element_size()
         require_memory(needed, "the kernel of order 4")
@@ -480,7 +480,7 @@ def _kernels(
         C3 = correlation_tensor(network, theta, points, 3)
         half = 6 * C3 + dots + dots.transpose(1, 2)
         K4 = half + half.transpose(0, 1)
-        found.append(K4[:, :m, :m, :m].numpy())
+        found.append(K4[:, :m, :m, :m].cpu().numpy())
     return tuple(found)
 
 
