@@ -23,9 +23,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 CONDA_NAMES = {"torch": "pytorch-cpu"}
-# Of the extra `book`, the packages that the chapters need while they run; the others
-# only build the site.
-NEEDED_BY_CHAPTERS = {"ipykernel", "jupytext", "scikit-learn", "sympy"}
 # Not of the project: the interpreter and what Binder needs to show the chapters.
 ONLY_ON_BINDER = {"jupyterlab", "jupyterlab-myst", "pip", "python"}
 
@@ -77,11 +74,10 @@ def conda_dependencies() -> list[str]:
 class TestBinder:
     def test_versions_are_those_of_the_project(self) -> None:
         extras = PROJECT["optional-dependencies"]
-        wanted = specifiers(
-            [*PROJECT["dependencies"], *extras["torch"], *extras["interactive"]]
-        )
-        book = specifiers(extras["book"])
-        wanted |= {name: book[name] for name in NEEDED_BY_CHAPTERS}
+        own, *chapters = extras["chapters"]
+        assert own == "fpbook[torch,interactive]"
+        listed = [*extras["torch"], *extras["interactive"], *chapters]
+        wanted = specifiers([*PROJECT["dependencies"], *listed])
         wanted = {CONDA_NAMES.get(name, name): s for name, s in wanted.items()}
 
         # conda's `python=3.11` is not a requirement in the sense of packaging.
@@ -106,6 +102,22 @@ class TestBinder:
             if isinstance(entry, dict)
         )
         assert pip == ["-e ."]
+
+    def test_binder_reads_the_environment(self) -> None:
+        """What Binder's builder would do, without building: it needs no Docker."""
+        builder = Path(sys.executable).with_name("jupyter-repo2docker")
+        done = subprocess.run(
+            [builder, "--no-build", "--debug", str(ROOT)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        told = done.stdout + done.stderr
+        assert done.returncode == 0, told
+        assert "Building conda environment for python=3.11" in told
+        assert "environment.yml" in told
+        assert "RUN ./postBuild" in told
 
     def test_chapters_open_as_notebooks(self) -> None:
         post_build = ROOT / "postBuild"
