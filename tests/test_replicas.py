@@ -1,5 +1,7 @@
 """Replica theory: its saddle point by another quadrature, limits and identities."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -22,6 +24,12 @@ OVERLAPPING = [
     (2.5, -0.8, 0.3),
     (3.0, -0.3, 0.2),
 ]
+
+
+@cache
+def at(g, gamma, T):
+    """Order parameters of a point by itself, which several tests start from."""
+    return order_parameters(g, gamma, T)
 
 
 def parameters(found):
@@ -111,7 +119,7 @@ def right_sides(p, g, gamma, T):
 
 @pytest.mark.parametrize("point", [*OVERLAPPING, (2.0, -0.5, 1e-3)])
 def test_equations_and_weight_by_another_quadrature(point):
-    found = order_parameters(*point)
+    found = at(*point)
     assert found.branch == "replica symmetric"
     p = parameters(found)
     # The nodes of a solution are chosen to resolve averages to 1e-6.
@@ -123,7 +131,7 @@ def test_equations_and_weight_by_another_quadrature(point):
 @pytest.mark.parametrize("point", OVERLAPPING[:3])
 def test_the_free_energy_is_stationary(point):
     """This tests the six equations themselves: they are not used here."""
-    p = parameters(order_parameters(*point))
+    p = parameters(at(*point))
     h = 1e-4
     moves = h * p * np.eye(6)
     here = free_energy(p, *point)
@@ -140,7 +148,7 @@ def test_the_free_energy_is_stationary(point):
 def test_derivatives_of_the_weight(point):
     """Those by what it depends on explicitly, as other derivatives are 0."""
     g, gamma, T = point
-    found = order_parameters(*point)
+    found = at(*point)
     h = 1e-3
 
     factor = 1 + h * np.array([1, -1, 0, 0])
@@ -168,7 +176,7 @@ def test_derivatives_of_the_weight(point):
     [(0.1, 0.302, 0.51, 1.0820), (0.03, 0.214, 0.69, 1.0597)],
 )
 def test_dossier(T, q, ratio, energy):
-    found = order_parameters(2.0, -0.5, T)
+    found = at(2.0, -0.5, T)
     assert found.q == pytest.approx(q, abs=5e-4)
     assert found.Q / found.q == pytest.approx(ratio, abs=5e-3)
     assert found.energy / (T / 2) == pytest.approx(energy, abs=5e-5)
@@ -337,7 +345,7 @@ def test_lowest_temperatures():
 
 @pytest.mark.parametrize("point", [*OVERLAPPING[:2], (2.0, -0.5, 1e-3)])
 def test_finer_nodes_change_little(point, monkeypatch):
-    before = parameters(order_parameters(*point))
+    before = parameters(at(*point))
     monkeypatch.setattr(module, "QUADRATURE", 1e-10)
     after = parameters(order_parameters(*point))
     # 1e-6 in an average, times how far it moves the solution.
@@ -345,7 +353,7 @@ def test_finer_nodes_change_little(point, monkeypatch):
 
 
 def test_nodes_are_refined_until_averages_agree(monkeypatch):
-    expected = parameters(order_parameters(2.0, -0.5, 0.03))
+    expected = parameters(at(2.0, -0.5, 0.03))
     monkeypatch.setattr(module, "SIZES", [(6, 4), (8, 6), *module.SIZES[:3]])
     found = parameters(order_parameters(2.0, -0.5, 0.03))
     assert found == pytest.approx(expected, rel=2e-5)
@@ -360,7 +368,7 @@ def test_nodes_are_refined_until_averages_agree(monkeypatch):
 @pytest.mark.parametrize("point", OVERLAPPING[:2])
 def test_derivatives_of_the_equations(point):
     g, gamma, T = point
-    p = parameters(order_parameters(*point)) * [1.1, 0.9, 1.05, 1.2, 0.8, 1.3]
+    p = parameters(at(*point)) * [1.1, 0.9, 1.05, 1.2, 0.8, 1.3]
     z = module._unknowns(p, g, gamma)
     nodes = module._nodes(p, g, gamma, T, 0)
     _, slope = module._defect(z, g, gamma, T, nodes)
