@@ -117,20 +117,16 @@ class Book:
 
     def run(self, *script: str, **settings: str) -> tuple[int, str]:
         """Run a script of the copy, with the package of the copy."""
-        # Of the settings of this run, none may reach the one that is watched.
+        # Of the settings of this run, none may reach the one that is watched. Without
+        # PYTHONDONTWRITEBYTECODE, say, it uses the compiled modules of the environment:
+        # to compile Sphinx anew takes as long as a build.
         ours = ("FPBOOK_", "REPOSITORY_", "PYTEST_", "COV", "PYTHON")
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(ours)
         }
-        own = {
-            "PYTHONPATH": str(self.root),
-            # Where Python is told to keep no compiled modules, each of the builds
-            # would compile Sphinx anew: half of its time.
-            "PYTHONPYCACHEPREFIX": str(self.root.parents[1] / "compiled"),
-            "NO_COLOR": "1",
-        }
+        own = {"PYTHONPATH": str(self.root), "NO_COLOR": "1"}
         done = subprocess.run(
             [sys.executable, *script],
             cwd=self.root,

@@ -52,8 +52,8 @@ def fill_downloads(root: Path) -> None:
             nbformat.write(cache.merge_match_into_notebook(notebook)[1], download)
 
 
-def main() -> int:
-    """Build the site into ``_build/html``; return the exit code of the build."""
+def prepare() -> None:
+    """Run what is not in the cache, so that a build finds every output."""
     # Two kernels share the cores; more threads in each would only compete.
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
@@ -62,6 +62,11 @@ def main() -> int:
     started = time.monotonic()
     execute(ROOT)
     print(f"chapters ready after {time.monotonic() - started:.0f} s")
+
+
+def main() -> int:
+    """Build the site into ``_build/html``; return the exit code of the build."""
+    prepare()
     strict = ["-W", "-n", "--keep-going"]
     builder = Path(sys.executable).with_name("jupyter-book")
     code = subprocess.run([builder, "build", str(ROOT), *strict]).returncode

@@ -64,7 +64,7 @@ def drop_stale_outputs(root: Path) -> None:
 def _open(app: Any, config: Any) -> None:
     root = Path(app.srcdir)
     drop_stale_outputs(root)
-    green = root / "_build" / GREEN
+    green = Path(app.doctreedir) / GREEN
     if not green.exists():
         shutil.rmtree(app.doctreedir, ignore_errors=True)
     green.unlink(missing_ok=True)
@@ -78,7 +78,8 @@ def _open(app: Any, config: Any) -> None:
 
 def _close(app: Any, exception: Exception | None) -> None:
     if exception is None and app._warncount == 0:
-        (Path(app.srcdir) / "_build" / GREEN).touch()
+        # Beside the pages that it vouches for: the PDF is built from pages of its own.
+        (Path(app.doctreedir) / GREEN).touch()
 
 
 def setup(app: Any) -> dict[str, Any]:
