@@ -1,10 +1,12 @@
 # make book   execute the chapters and build _build/html
 # make test   lint, types and tests (builds the book first: its pages are tested)
+# make pdf    the whole book as _build/pdf/physics-of-training.pdf
+# make check-notebooks   run the exported notebooks as Binder and Colab do
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: book test notebooks clean
+.PHONY: book test pdf notebooks check-notebooks clean
 
 book: $(VENV)/.installed
 	$(BIN)/python book/_ext/build.py
@@ -17,10 +19,17 @@ test: book
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov=fpbook --cov-report=term
 
-# Paired notebooks beside the chapters, for Colab; made when the site is published.
+# The whole book on paper; needs a TeX, which it names if it is missing. Not part of CI.
+pdf: $(VENV)/.installed
+	$(BIN)/python book/_ext/pdf.py
+
+# Notebooks beside the chapters, for Colab; made when the site is published.
 notebooks: $(VENV)/.installed
-	$(BIN)/python -c "import sys; sys.path.insert(0, 'book/_ext'); import build; \
-	  print(*build.chapters(build.ROOT))" | xargs $(BIN)/jupytext --to ipynb
+	$(BIN)/python book/_ext/export.py
+
+# Those notebooks in a new environment, each on one core with 2 GB, as on Binder.
+check-notebooks: $(VENV)/.installed
+	$(BIN)/python book/_ext/clean_run.py
 
 # uv prefers CPU builds of torch where an index offers them; where that index is out
 # of reach, whatever satisfies the range is taken, local files first.

@@ -1,0 +1,171 @@
+"""Run the exported notebooks where readers run them: ``make check-notebooks``.
+
+A new environment gets what ``environment.yml`` names for Binder, which Colab has
+too, but not ``fpbook``: that the first cell of the first notebook installs. Each
+notebook has one core and 2 GB, as on Binder, and sliders are live.
+"""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from typing import NamedTuple
+
+import build
+import nbformat
+import yaml
+
+LIMIT_BYTES = 2 * 1024**3
+"""What Binder gives; an allocation beyond it fails, and with it the notebook."""
+
+BUDGET_BYTES = 1.5e9
+"""What a chapter may take at its peak."""
+
+SECONDS_PER_CELL = 300
+PLACE = build.ROOT / "_build" / "clean"
+PIP_NAMES = {"pytorch-cpu": "torch"}
+# The interpreter, and what shows notebooks instead of running them.
+NOT_TO_INSTALL = {"python", "pip", "jupyterlab", "jupyterlab-myst"}
+
+
+class Run(NamedTuple):
+    """What became of a notebook."""
+
+    name: str
+    seconds: float
+    peak: float
+    """Resident memory in bytes."""
+    claims: int
+    told: str
+    """Empty if all cells ran."""
+
+
+def copy_tree(root: Path, target: Path) -> None:
+    """Copy what git holds, or would hold, as it is on disk."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listing, cwd=root, capture_output=True, text=True, check=True)
+    for name in filter(None, done.stdout.split("\0")):
+        source = root / name
+        if source.is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name)
+
+
+def requirements(root: Path) -> list[str]:
+    """List what Binder installs, by the names that pip knows."""
+    entries = yaml.safe_load((root / "environment.yml").read_text("utf-8"))
+    found = []
+    for entry in entries["dependencies"]:
+        if isinstance(entry, str):
+            name = entry.split("=")[0].split(">")[0].split("<")[0]
+            if name not in NOT_TO_INSTALL:
+                found.append(entry.replace(name, PIP_NAMES.get(name, name), 1))
+    return found
+
+
+def make_environment(root: Path, place: Path) -> Path:
+    """Make an environment without fpbook; return its interpreter."""
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    python = place / "bin" / "python"
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet"]
+    uv += ["--python", str(python)]
+    links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS", "")
+    there = {**os.environ, "UV_FIND_LINKS": links}
+    # As the Makefile: a CPU build of torch where its index can be reached.
+    for backend in (["--torch-backend=cpu"], []):
+        wanted = [*uv, *backend, *requirements(root)]
+        if subprocess.run(wanted, env=there).returncode == 0:
+            return python
+    raise RuntimeError("the packages of environment.yml could not be installed")
+
+
+def run(python: Path, notebook: Path, core: int) -> Run:
+    """Execute a notebook on one core within the limit of memory."""
+
+    def limit() -> None:
+        # Data, not address space: torch reserves far more addresses than it uses.
+        resource.setrlimit(resource.RLIMIT_DATA, (LIMIT_BYTES, LIMIT_BYTES))
+        os.sched_setaffinity(0, {core})
+
+    executed = notebook.with_name(f"{notebook.stem}-executed.ipynb")
+    log = notebook.with_suffix(".log")
+    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    hidden = {"FPBOOK_STATIC", "VIRTUAL_ENV", "PYTHONPATH"}
+    there = {name: v for name, v in os.environ.items() if name not in hidden}
+    command = [str(python), "-m", "jupyter", "execute", f"--output={executed.name}"]
+    command += [f"--timeout={SECONDS_PER_CELL}", notebook.name]
+    started = time.monotonic()
+    with log.open("w") as told:
+        process = subprocess.Popen(
+            command,
+            cwd=notebook.parent,
+            env={**there, "PATH": path},
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            preexec_fn=limit,
+        )
+        _, status, used = os.wait4(process.pid, 0)
+    code = process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - started
+    claims = 0
+    if executed.exists():
+        for cell in nbformat.read(executed, 4).cells:
+            for output in cell.get("outputs", []):
+                text = output.get("data", {}).get("text/plain", "")
+                claims += text.startswith("HOLDS: ")
+    failed = log.read_text("utf-8")[-4000:] if code else ""
+    peak = 1024.0 * used.ru_maxrss
+    if not failed and peak > BUDGET_BYTES:
+        failed = f"{peak / 1e9:.2f} GB, the budget is {BUDGET_BYTES / 1e9:.1f} GB"
+    return Run(notebook.stem, seconds, peak, claims, failed)
+
+
+def main() -> int:
+    """Run all notebooks, print a table; return 0 if every one ran."""
+    shutil.rmtree(PLACE, ignore_errors=True)
+    tree = PLACE / "tree"
+    copy_tree(build.ROOT, tree)
+    python = make_environment(build.ROOT, PLACE / "environment")
+    # -P: not from the current folder.
+    looks = [str(python), "-P", "-c", "import fpbook"]
+    if subprocess.run(looks, capture_output=True).returncode == 0:
+        raise RuntimeError("fpbook is there before the first cell has installed it")
+    unset = {**os.environ, "REPOSITORY_URL": ""}
+    exporter = tree / "book" / "_ext" / "export.py"
+    subprocess.run([sys.executable, exporter], check=True, env=unset, stdout=-3)
+    first, *others = [page.with_suffix(".ipynb") for page in build.chapters(tree)]
+    cores: Queue[int] = Queue()
+    for core in sorted(os.sched_getaffinity(0)):
+        cores.put(core)
+
+    def run_on_a_core(notebook: Path) -> Run:
+        core = cores.get()
+        try:
+            return run(python, notebook, core)
+        finally:
+            cores.put(core)
+
+    done = [run_on_a_core(first)]
+    if not done[0].told:
+        with ThreadPoolExecutor(cores.qsize()) as workers:
+            done += workers.map(run_on_a_core, others)
+    print(f"{'notebook':24s} seconds  peak GB  claims")
+    for each in done:
+        print(
+            f"{each.name:24s} {each.seconds:7.0f} {each.peak / 1e9:8.2f} "
+            f"{each.claims:7d}"
+        )
+    failed = [each for each in done if each.told]
+    for each in failed:
+        print(f"\n{each.name} failed:\n{each.told}")
+    print(f"{len(done) - len(failed)} notebooks ran, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
