@@ -3,7 +3,6 @@
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
@@ -97,16 +96,20 @@ def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def outputs(file: Path) -> list[Any]:
-    """All that the cells of a saved notebook printed and showed."""
+def outputs(file: Path) -> list[str]:
+    """What each cell of a saved notebook printed or showed, if anything."""
     notebook = nbformat.read(file, 4)
-    return [
-        output.get("text") or output.get("data", {}).get("text/plain")
+    # Joined: a print may reach the notebook in pieces.
+    shown = [
+        "".join(
+            output.get("text") or output.get("data", {}).get("text/plain", "")
+            for output in cell.outputs
+            if output.get("name") != "stderr"
+        )
         for cell in notebook.cells
         if cell.cell_type == "code"
-        for output in cell.outputs
-        if output.get("name") != "stderr"
     ]
+    return [text for text in shown if text]
 
 
 def fails(*arguments: str) -> int:
