@@ -2,7 +2,7 @@
 
 A new environment gets what ``environment.yml`` names for Binder, which Colab has
 too, but not ``fpbook``: that the first cell of the first notebook installs. Each
-notebook has one core and 2 GB, as on Binder, and sliders are live.
+notebook has one core and 2 GB, as on Binder.
 """
 
 import os
@@ -95,8 +95,11 @@ def run(python: Path, notebook: Path, core: int) -> Run:
     executed = notebook.with_name(f"{notebook.stem}-executed.ipynb")
     log = notebook.with_suffix(".log")
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
-    hidden = {"FPBOOK_STATIC", "VIRTUAL_ENV", "PYTHONPATH"}
+    hidden = {"VIRTUAL_ENV", "PYTHONPATH"}
     there = {name: v for name, v in os.environ.items() if name not in hidden}
+    # Nobody is there to move a slider; and with the messages of widgets and bars a run
+    # without a front end has stood still.
+    there["FPBOOK_STATIC"] = "1"
     command = [str(python), "-m", "jupyter", "execute", f"--output={executed.name}"]
     command += [f"--timeout={SECONDS_PER_CELL}", notebook.name]
     started = time.monotonic()
