@@ -52,9 +52,10 @@ class Seen:
             self.left.append(request.url)
 
     def _failed(self, request: Request) -> None:
-        # A frame of an explorer is a blob of the page itself, and its loading may end
-        # early, say when the window changes. That frames are shown has its own tests.
-        if urlsplit(request.url).scheme != "blob":
+        # A frame of an explorer is a blob of the page itself; the page may give its
+        # loading up, say when the window changes. That frames are shown has its tests.
+        given_up = request.failure == "net::ERR_ABORTED"
+        if not (given_up and urlsplit(request.url).scheme == "blob"):
             self.failed.append(f"{request.url}: {request.failure}")
 
     def _console(self, message: ConsoleMessage) -> None:

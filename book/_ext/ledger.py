@@ -32,11 +32,11 @@ class ledger(nodes.General, nodes.Element):  # noqa: N801  (docutils names nodes
     """Place of the ledger in its page."""
 
 
-class findings(nodes.General, nodes.Element):  # noqa: N801
+class findings(nodes.General, nodes.Element):  # noqa: N801  (docutils names nodes so)
     """Place of the table of the papers' claims in its page."""
 
 
-class evidence(nodes.General, nodes.Element):  # noqa: N801
+class evidence(nodes.General, nodes.Element):  # noqa: N801  (docutils names nodes so)
     """Place of the links from a paper's claim to the claims that show it."""
 
 
@@ -68,7 +68,7 @@ class PaperClaim(SphinxDirective):
 
     required_arguments = 1
     has_content = True
-    option_spec = {  # noqa: RUF012
+    option_spec = {  # noqa: RUF012  (docutils' interface)
         "verdict": directives.unchanged,
         "shown": directives.unchanged,
     }

@@ -48,11 +48,11 @@ class claim(nodes.General, nodes.Element):  # noqa: N801  (docutils names nodes 
     """A claim as one printed row; its attributes are the fields of the row."""
 
 
-class panel(nodes.Admonition, nodes.Element):  # noqa: N801
+class panel(nodes.Admonition, nodes.Element):  # noqa: N801  (docutils names nodes so)
     """A box or an exercise or a solution, with a title; ``kind`` says which."""
 
 
-class work(nodes.General, nodes.Element):  # noqa: N801
+class work(nodes.General, nodes.Element):  # noqa: N801  (docutils names nodes so)
     """An entry of the bibliography."""
 
 
