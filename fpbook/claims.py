@@ -22,6 +22,14 @@ class FalseClaimError(AssertionError):
     """A number on a page is not what the page says."""
 
 
+class NotYetError(FalseClaimError):
+    """An answer to an exercise is missing or not right yet."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Show the message alone in a notebook: the fault is in no line of code."""
+        return [str(self)]
+
+
 @dataclass(frozen=True)
 class Row:
     """One checked claim, ready to be shown; every field is text for the page."""
@@ -67,6 +75,7 @@ def check(
     rtol: float | None = None,
     interval: tuple[float, float] | None = None,
     error: ArrayLike | None = None,
+    hint: str = "",
     source: str,
 ) -> None:
     """Check a claim, show it as one row, and raise if it does not hold.
@@ -75,6 +84,9 @@ def check(
     ``|measured - expected| <= atol``, ``|measured - expected| <= rtol * |expected|``,
     or ``low <= measured <= high``. Arrays are compared element by element, and every
     element has to pass.
+
+    With a ``hint`` it is the self-check of an exercise: ``measured`` or ``expected`` is
+    a reader's answer, and ``...`` one that is not written yet.
 
     Parameters
     ----------
@@ -92,6 +104,8 @@ def check(
     error
         Uncertainty of ``measured``, shown after ±: a standard error or, for a fitted
         power, half its 95 % interval.
+    hint
+        What to look at again if the answer of an exercise is not accepted.
     source
         Where the prediction comes from: an equation of the page, a paper.
 
@@ -100,18 +114,28 @@ def check(
     FalseClaimError
         If the claim does not hold or a measured number is not finite; an
         ``AssertionError``.
+    NotYetError
+        In the self-check of an exercise instead of it, with the hint; also if the
+        answer is not written yet. A kind of ``FalseClaimError``.
     ValueError
         If not exactly one kind of tolerance is given, ``expected`` is missing, a
         tolerance is negative, the interval is empty or a text is empty.
     """
-    accepted = [k for k in (atol, rtol, interval) if k is not None]
-    if len(accepted) != 1:
+    tolerances = [k for k in (atol, rtol, interval) if k is not None]
+    if len(tolerances) != 1:
         raise ValueError(
-            f"give exactly one of atol, rtol and interval, got {len(accepted)} of them"
+            f"give exactly one of atol, rtol and interval, got {len(tolerances)} of "
+            "them"
         )
     for name, text in (("statement", statement), ("source", source)):
         if not text.strip():
             raise ValueError(f"{name} must not be empty, got {text!r}")
+    accepted = _accepted(atol, rtol, interval)
+    if hint and (_is_open(measured) or _is_open(expected)):
+        raise NotYetError(
+            f"No answer yet: {statement}\nWrite it where the dots (...) are, run that "
+            f"cell and then this one; {accepted}.\nHint: {hint}"
+        )
     values = _numbers("measured", measured)
     if interval is not None:
         low, high = interval
@@ -138,9 +162,34 @@ def check(
         found += f" ± {_show(_numbers('error', error))}"
     holds = holds and bool(np.isfinite(values).all())
     row = Row(statement, predicted, found, "holds" if holds else "fails", source)
+    if not holds and hint:
+        # Not the row: it may say the answer.
+        told = f"Not yet: {statement}\nMeasured {found}; {accepted}.\nHint: {hint}"
+        raise NotYetError(told)
     _show_row(row)
     if not holds:
         raise FalseClaimError(str(row))
+
+
+def _is_open(answer: object) -> bool:
+    """Tell whether an answer has dots where numbers should be."""
+    if isinstance(answer, (list, tuple)):
+        return any(_is_open(part) for part in answer)
+    if isinstance(answer, np.ndarray) and answer.dtype == object:
+        return any(_is_open(part) for part in answer.ravel())
+    return answer is ...
+
+
+def _accepted(
+    atol: float | None, rtol: float | None, interval: tuple[float, float] | None
+) -> str:
+    if interval is not None:
+        return f"accepted are numbers from {_show(interval[0])} to {_show(interval[1])}"
+    if atol == 0:
+        return "accepted is the exact answer"
+    if atol is not None:
+        return f"accepted is a deviation of up to {atol:g}"
+    return f"accepted is a relative deviation of up to {rtol:g}"
 
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:

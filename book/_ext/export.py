@@ -95,7 +95,13 @@ def _title(page: Path) -> str:
     return found[1]
 
 
-def export(page: Path, book: Book, address: str = "", branch: str = "main") -> Any:
+def export(
+    page: Path,
+    book: Book,
+    address: str = "",
+    branch: str = "main",
+    text: str | None = None,
+) -> Any:
     """Turn a chapter into a notebook of plain Markdown and code.
 
     Parameters
@@ -109,6 +115,8 @@ def export(page: Path, book: Book, address: str = "", branch: str = "main") -> A
         it is installed from the checkout that the notebook lies in.
     branch
         Branch or tag at that address.
+    text
+        The chapter's text, if not that of its file.
 
     Returns
     -------
@@ -120,7 +128,8 @@ def export(page: Path, book: Book, address: str = "", branch: str = "main") -> A
     ValueError
         If the page uses something that cannot be said in plain Markdown yet.
     """
-    notebook = jupytext.read(page)
+    source = page.read_text("utf-8") if text is None else text
+    notebook = jupytext.reads(source, fmt="md:myst")
     cells: list[NotebookNode] = [new_code_cell(install(page, book, address, branch))]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
