@@ -1,15 +1,21 @@
 # make book   execute the chapters and build _build/html
 # make test   lint, types and tests (builds the book first: its pages are tested)
 # make pdf    the whole book as _build/pdf/physics-of-training.pdf
-# make check-notebooks   run the exported notebooks as Binder and Colab do
+# make course   notebooks for students and instructors, with archives (_build/course)
+# make check-notebooks   run both sets as Binder and Colab do
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: book test pdf notebooks check-notebooks clean
+.PHONY: book course test pdf notebooks check-notebooks clean
 
 book: $(VENV)/.installed
 	$(BIN)/python book/_ext/build.py
+	$(BIN)/python book/_ext/teach.py
+
+# What a teacher takes along; make book does it, too, and adds the slides.
+course: $(VENV)/.installed
+	$(BIN)/python book/_ext/teach.py
 
 # Files go to the workers in their order: the long ones begin with b and g.
 test: book
@@ -27,7 +33,7 @@ pdf: $(VENV)/.installed
 notebooks: $(VENV)/.installed
 	$(BIN)/python book/_ext/export.py
 
-# Those notebooks in a new environment, each on one core with 2 GB, as on Binder.
+# The sets of the course in a new environment, each notebook on one core with 2 GB.
 check-notebooks: $(VENV)/.installed
 	$(BIN)/python book/_ext/clean_run.py
 

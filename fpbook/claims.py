@@ -130,12 +130,8 @@ def check(
     for name, text in (("statement", statement), ("source", source)):
         if not text.strip():
             raise ValueError(f"{name} must not be empty, got {text!r}")
-    accepted = _accepted(atol, rtol, interval)
-    if hint and (_is_open(measured) or _is_open(expected)):
-        raise NotYetError(
-            f"No answer yet: {statement}\nWrite it where the dots (...) are, run that "
-            f"cell and then this one; {accepted}.\nHint: {hint}"
-        )
+    if hint:
+        _ask_for(statement, measured, expected, atol, rtol, interval)
     values = _numbers("measured", measured)
     if interval is not None:
         low, high = interval
@@ -143,7 +139,7 @@ def check(
             raise ValueError(
                 f"interval must be (low, high) with low < high, got {interval}"
             )
-        holds = bool(np.all((low <= values) & (values <= high)))
+        right = (low <= values) & (values <= high)
         predicted = f"{_show(low)} to {_show(high)}"
         if expected is not None:
             predicted = f"{_show(_numbers('expected', expected))} ({predicted})"
@@ -153,31 +149,70 @@ def check(
             raise ValueError("expected must be given with atol or rtol, got None")
         target = _numbers("expected", expected)
         if target.shape not in ((), values.shape):
+            if hint:
+                told = f"shapes {values.shape} and {target.shape} cannot be compared"
+                raise NotYetError(f"Not yet: {statement}\nThe {told}.\nHint: {hint}")
             raise ValueError(
                 f"expected must be a scalar or have the shape {values.shape} of "
                 f"measured, got {target.shape}"
             )
-        holds, predicted, found = _compare(values, target, atol, rtol)
+        right, predicted, found = _compare(values, target, atol, rtol)
     if error is not None:
         found += f" ± {_show(_numbers('error', error))}"
-    holds = holds and bool(np.isfinite(values).all())
-    row = Row(statement, predicted, found, "holds" if holds else "fails", source)
+    right = right & np.isfinite(values)
+    holds = bool(right.all())
     if not holds and hint:
-        # Not the row: it may say the answer.
-        told = f"Not yet: {statement}\nMeasured {found}; {accepted}.\nHint: {hint}"
-        raise NotYetError(told)
+        # Neither the row nor the deviation: both would say the answer.
+        told = f"Not accepted{_places(right)}; {_accepted(atol, rtol, interval)}."
+        raise NotYetError(f"Not yet: {statement}\n{told}\nHint: {hint}")
+    row = Row(statement, predicted, found, "holds" if holds else "fails", source)
     _show_row(row)
     if not holds:
         raise FalseClaimError(str(row))
 
 
+def _ask_for(
+    statement: str,
+    measured: object,
+    expected: object,
+    atol: float | None,
+    rtol: float | None,
+    interval: tuple[float, float] | None,
+) -> None:
+    """Ask for an answer that has not been written, or is no number."""
+    answers = [measured, expected] if interval is None else [measured]
+    if any(_is_open(answer) for answer in answers):
+        raise NotYetError(
+            f"No answer yet: {statement}\nWrite it where the dots (...) are, and end a "
+            f"function with return; {_accepted(atol, rtol, interval)}.\n"
+            "Run that cell, then this one. A hint comes after the first try."
+        )
+    for answer in answers:
+        try:
+            np.asarray(answer, dtype=np.float64)
+        except (TypeError, ValueError) as problem:
+            told = f"An answer is made of real numbers, this is {answer!r}"
+            raise NotYetError(f"Not yet: {statement}\n{told}.") from problem
+
+
 def _is_open(answer: object) -> bool:
-    """Tell whether an answer has dots where numbers should be."""
+    """Tell whether an answer has dots, or nothing, where numbers should be."""
     if isinstance(answer, (list, tuple)):
         return any(_is_open(part) for part in answer)
     if isinstance(answer, np.ndarray) and answer.dtype == object:
         return any(_is_open(part) for part in answer.ravel())
-    return answer is ...
+    return answer is ... or answer is None
+
+
+def _places(right: NDArray[np.bool_]) -> str:
+    """Say which of several numbers are not accepted."""
+    wrong = np.flatnonzero(~right) + 1
+    if right.size == 1:
+        return ""
+    if len(wrong) > MOST_NUMBERS_SHOWN:
+        return f": {len(wrong)} of {right.size} numbers"
+    listed = ", ".join(f"number {place}" for place in wrong)
+    return f": {listed} of {right.size}"
 
 
 def _accepted(
@@ -209,7 +244,7 @@ def _compare(
     target: NDArray[np.float64],
     atol: float | None,
     rtol: float | None,
-) -> tuple[bool, str, str]:
+) -> tuple[NDArray[np.bool_], str, str]:
     deviation = np.abs(values - target)
     if atol is not None:
         name, tolerance, reached, allowed = "atol", atol, deviation, np.array(atol)
@@ -219,7 +254,7 @@ def _compare(
         reached, allowed = deviation, rtol * np.abs(target)
     if not 0 <= tolerance < np.inf:
         raise ValueError(f"{name} must be finite and >= 0, got {tolerance}")
-    holds = bool(np.all(reached <= allowed))
+    right = reached <= allowed
     unit = "" if atol is not None else " relative"
     if rtol is not None:
         scale = np.where(target == 0, 1.0, np.abs(target))
@@ -227,7 +262,7 @@ def _compare(
     found = (
         f"{_show(values)} (off by {np.max(reached):.1e}{unit}, allowed {tolerance:g})"
     )
-    return holds, _show(target), found
+    return right, _show(target), found
 
 
 def _show(values: ArrayLike) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpbook import claims
-from fpbook.claims import FalseClaimError, Row
+from fpbook.claims import FalseClaimError, NotYetError, Row
 
 
 def check(**given: Any) -> None:
@@ -75,6 +75,110 @@ def test_fails_after_it_was_shown(
 
 def test_a_false_claim_is_an_assertion_error() -> None:
     assert issubclass(FalseClaimError, AssertionError)
+
+
+# --- self-checks of exercises -------------------------------------------------------
+
+OPEN: dict[str, dict[str, Any]] = {
+    "measured": {"measured": ..., "expected": 1.0, "atol": 0.1},
+    "expected": {"measured": 1.0, "expected": ..., "rtol": 0.1},
+    "one of a list": {"measured": [1.0, 2.0], "expected": [1.0, ...], "atol": 0.1},
+    "nested": {"measured": [[1.0, ...], [2.0, 3.0]], "expected": 0, "atol": 0.1},
+    "array": {"measured": np.repeat([..., ...], 3), "expected": 1, "atol": 0.1},
+    "interval": {"measured": ..., "interval": (0.1, np.inf)},
+    # What a function without return gives.
+    "nothing": {"measured": 1.0, "expected": None, "rtol": 0.1},
+    "nothing in a list": {"measured": [1.0], "expected": [None], "rtol": 0.1},
+}
+
+
+@pytest.mark.parametrize("claim", OPEN.values(), ids=OPEN)
+def test_an_open_answer_is_asked_for(
+    claim: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(NotYetError, match=r"^No answer yet: a claim\nWrite it") as told:
+        check(**claim, hint="look at the sign")
+    # Who has not tried gets no hint.
+    assert "look at the sign" not in str(told.value)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("claim", OPEN.values(), ids=OPEN)
+def test_dots_are_no_number_where_nobody_is_asked(claim: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, FalseClaimError)) as told:
+        check(**claim)
+    assert told.type is not NotYetError
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "told"),
+    [
+        ({"expected": 1, "atol": 0}, "accepted is the exact answer"),
+        ({"expected": 1, "atol": 0.05}, "accepted is a deviation of up to 0.05"),
+        ({"expected": 1, "rtol": 0.1}, "accepted is a relative deviation of up to 0.1"),
+        ({"interval": (0.5, 2)}, "accepted are numbers from 0.5 to 2"),
+    ],
+)
+@pytest.mark.parametrize("answer", [..., 7.0])
+def test_the_tolerance_of_a_self_check_is_shown(
+    tolerance: dict[str, Any], told: str, answer: Any
+) -> None:
+    with pytest.raises(NotYetError, match=rf"{told}\."):
+        check(measured=answer, **tolerance, hint="look")
+
+
+@pytest.mark.parametrize("claim", FAILING.values(), ids=FAILING)
+def test_a_wrong_answer_gets_the_hint_and_no_number(
+    claim: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(
+        NotYetError, match=r"^Not yet: a claim\nNot accepted"
+    ) as problem:
+        check(**claim, hint="look")
+    assert str(problem.value).endswith("\nHint: look")
+    # The row would say the answer, and so would the deviation from it.
+    assert "predicted" not in str(problem.value)
+    assert "off by" not in str(problem.value)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("measured", "told"),
+    [
+        ([1, 2, 3], "Not accepted: number 2, number 3 of 3"),
+        ([1, 1, 3], "Not accepted: number 3 of 3"),
+        ([2], "Not accepted; "),
+        (np.arange(20), "Not accepted: 19 of 20 numbers"),
+    ],
+)
+def test_several_answers_are_told_apart(measured: Any, told: str) -> None:
+    with pytest.raises(NotYetError, match=told):
+        check(measured=measured, expected=1, atol=0.5, hint="look")
+
+
+def test_an_answer_of_another_shape_is_told_as_one() -> None:
+    with pytest.raises(NotYetError, match=r"shapes \(3,\) and \(2,\) cannot be"):
+        check(measured=[1, 2, 3], expected=[1, 2], atol=1, hint="look")
+
+
+def test_an_answer_in_words_is_told_as_one() -> None:
+    with pytest.raises(NotYetError, match="made of real numbers, this is 'smaller'"):
+        check(measured=1, expected="smaller", atol=1, hint="look")
+
+
+@pytest.mark.parametrize("claim", HOLDING.values(), ids=HOLDING)
+def test_a_right_answer_is_a_claim_like_others(
+    claim: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(**claim)
+    without = capsys.readouterr().out
+    check(**claim, hint="look")
+    assert capsys.readouterr().out == without
+
+
+def test_a_notebook_shows_the_message_of_a_self_check_alone() -> None:
+    assert NotYetError("a\nb")._render_traceback_() == ["a\nb"]
+    assert issubclass(NotYetError, FalseClaimError)
 
 
 # Large enough for every number of a page; beyond 1e308 a difference overflows.

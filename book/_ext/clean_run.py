@@ -1,8 +1,12 @@
-"""Run the exported notebooks where readers run them: ``make check-notebooks``.
+"""Run the notebooks of the course where readers run them: ``make check-notebooks``.
 
 A new environment gets what ``environment.yml`` names for Binder, which Colab has
 too, but not ``fpbook``: that the first cell of the first notebook installs. Each
 notebook has one core and 2 GB, as on Binder.
+
+Those for instructors are the notebooks of ``make notebooks`` and run to their end. In
+those for students, run as they are, every self-check has to fail and to say what to
+do, and nothing else may fail.
 """
 
 import os
@@ -17,6 +21,7 @@ from queue import Queue
 from typing import NamedTuple
 
 import build
+import course
 import nbformat
 import yaml
 
@@ -36,24 +41,16 @@ NOT_TO_INSTALL = {"python", "pip", "jupyterlab", "jupyterlab-myst"}
 class Run(NamedTuple):
     """What became of a notebook."""
 
+    kind: str
     name: str
     seconds: float
     peak: float
     """Resident memory in bytes."""
     claims: int
+    unanswered: int
+    """Self-checks that said what to do."""
     told: str
-    """Empty if all cells ran."""
-
-
-def copy_tree(root: Path, target: Path) -> None:
-    """Copy what git holds, or would hold, as it is on disk."""
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(listing, cwd=root, capture_output=True, text=True, check=True)
-    for name in filter(None, done.stdout.split("\0")):
-        source = root / name
-        if source.is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target / name)
+    """Empty if all is as it should be."""
 
 
 def requirements(root: Path) -> list[str]:
@@ -84,7 +81,7 @@ def make_environment(root: Path, place: Path) -> Path:
     raise RuntimeError("the packages of environment.yml could not be installed")
 
 
-def run(python: Path, notebook: Path, core: int) -> Run:
+def run(python: Path, kind: str, notebook: Path, core: int) -> Run:
     """Execute a notebook on one core within the limit of memory."""
 
     def limit() -> None:
@@ -102,6 +99,8 @@ def run(python: Path, notebook: Path, core: int) -> Run:
     there["FPBOOK_STATIC"] = "1"
     command = [str(python), "-m", "jupyter", "execute", f"--output={executed.name}"]
     command += [f"--timeout={SECONDS_PER_CELL}", notebook.name]
+    if kind == "student":
+        command.append("--allow-errors")
     started = time.monotonic()
     with log.open("w") as told:
         process = subprocess.Popen(
@@ -115,41 +114,48 @@ def run(python: Path, notebook: Path, core: int) -> Run:
         _, status, used = os.wait4(process.pid, 0)
     code = process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started
-    claims = 0
-    if executed.exists():
-        for cell in nbformat.read(executed, 4).cells:
-            for output in cell.get("outputs", []):
-                text = output.get("data", {}).get("text/plain", "")
-                claims += text.startswith("HOLDS: ")
     failed = log.read_text("utf-8")[-4000:] if code else ""
     peak = 1024.0 * used.ru_maxrss
     if not failed and peak > BUDGET_BYTES:
         failed = f"{peak / 1e9:.2f} GB, the budget is {BUDGET_BYTES / 1e9:.1f} GB"
-    return Run(notebook.stem, seconds, peak, claims, failed)
+    claims = unanswered = 0
+    if executed.exists():
+        done = nbformat.read(executed, 4)
+        if kind == "student" and not failed:
+            failed = "\n".join(course.faults(done))
+        outputs = [out for cell in done.cells for out in cell.get("outputs", [])]
+        texts = [out.get("data", {}).get("text/plain", "") for out in outputs]
+        claims = sum(text.startswith("HOLDS: ") for text in texts)
+        unanswered = sum(out.output_type == "error" for out in outputs)
+    return Run(kind, notebook.stem, seconds, peak, claims, unanswered, failed)
 
 
 def main() -> int:
     """Run all notebooks, print a table; return 0 if every one ran."""
     shutil.rmtree(PLACE, ignore_errors=True)
-    tree = PLACE / "tree"
-    copy_tree(build.ROOT, tree)
+    os.environ["REPOSITORY_URL"] = ""
+    list(course.write(build.ROOT, PLACE / "sets"))
     python = make_environment(build.ROOT, PLACE / "environment")
     # -P: not from the current folder.
     looks = [str(python), "-P", "-c", "import fpbook"]
     if subprocess.run(looks, capture_output=True).returncode == 0:
         raise RuntimeError("fpbook is there before the first cell has installed it")
-    unset = {**os.environ, "REPOSITORY_URL": ""}
-    exporter = tree / "book" / "_ext" / "export.py"
-    subprocess.run([sys.executable, exporter], check=True, env=unset, stdout=-3)
-    first, *others = [page.with_suffix(".ipynb") for page in build.chapters(tree)]
+    first, *others = [
+        (kind, PLACE / "sets" / kind / page.relative_to(build.ROOT))
+        for kind in ("instructor", "student")
+        for page in build.chapters(build.ROOT)
+        # Without exercises both sets have the same notebook.
+        if kind == "instructor" or course.exercises(page.read_text("utf-8"))
+    ]
     cores: Queue[int] = Queue()
     for core in sorted(os.sched_getaffinity(0)):
         cores.put(core)
 
-    def run_on_a_core(notebook: Path) -> Run:
+    def run_on_a_core(wanted: tuple[str, Path]) -> Run:
+        kind, page = wanted
         core = cores.get()
         try:
-            return run(python, notebook, core)
+            return run(python, kind, page.with_suffix(".ipynb"), core)
         finally:
             cores.put(core)
 
@@ -157,15 +163,15 @@ def main() -> int:
     if not done[0].told:
         with ThreadPoolExecutor(cores.qsize()) as workers:
             done += workers.map(run_on_a_core, others)
-    print(f"{'notebook':24s} seconds  peak GB  claims")
+    print(f"{'notebook':36s} seconds  peak GB  claims  unanswered")
     for each in done:
         print(
-            f"{each.name:24s} {each.seconds:7.0f} {each.peak / 1e9:8.2f} "
-            f"{each.claims:7d}"
+            f"{each.kind:11s} {each.name:24s} {each.seconds:7.0f} "
+            f"{each.peak / 1e9:8.2f} {each.claims:7d} {each.unanswered:11d}"
         )
     failed = [each for each in done if each.told]
     for each in failed:
-        print(f"\n{each.name} failed:\n{each.told}")
+        print(f"\n{each.kind} {each.name} failed:\n{each.told}")
     print(f"{len(done) - len(failed)} notebooks ran, {len(failed)} failed")
     return 1 if failed else 0
 

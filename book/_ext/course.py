@@ -1,7 +1,7 @@
-"""Make a course of the book: what ``make course`` runs.
+"""Make two sets of notebooks for a course.
 
-Two sets of notebooks come from the one source. The instructor's has the solutions. In
-the students' a cell to fill in stands in the place of each solution, with the
+They come from the one source. The instructor's set has the solutions. In the
+students' a cell to fill in stands in the place of each solution, with the
 self-checks after it. Each set is a folder that Binder, Colab and JupyterHub can use as
 it is, and the same folder as an archive.
 
@@ -26,7 +26,6 @@ and cells of its solution tagged ``self-check`` stay in both sets.
 import os
 import re
 import shutil
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +35,8 @@ import build
 import export
 import jupytext
 
-SETS = ("student", "instructor")
+FOLDER = "course"
+SETS = {"student": "students", "instructor": "instructors, with solutions"}
 POINTS = {"easy": 2, "medium": 4, "hard": 6}
 KINDS = ("Derivation", "Computation", "Prediction", "Open question")
 PLACES = ("class", "homework")
@@ -58,7 +58,11 @@ CODE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 SELF_CHECK = ":tags: [self-check]\n"
-TO_WRITE = "*Write your answer here.*"
+# Pages that are not in the sets, such as the findings, are named without a link.
+OTHER_PAGE = re.compile(
+    r"\[(?P<text>[^\]]*)\]\((?!https?:)(?!.*notation)[^)]*\.md[^)]*\)"
+)
+TO_WRITE = "*Write here how you found your answer.*"
 
 # What a set needs to run by itself, beside its notebooks.
 TO_RUN = (
@@ -66,12 +70,28 @@ TO_RUN = (
     "postBuild",
     "pyproject.toml",
     "constraints.txt",
-    "README.md",
     "LICENSE",
     "LICENSE-TEXT.md",
     "CITATION.cff",
     "_toc.yml",
 )
+
+
+README = """\
+# The Physics of Neural-Network Training: notebooks for {who}
+
+`book/` has one notebook per chapter; start with `book/index.ipynb`. Run its cells from
+the top: the exercises at the end use what the chapter has defined.
+
+On your computer (Python >= 3.11): `pip install ".[chapters]" jupyterlab`, then
+`jupyter lab`. On Binder: put this folder into a repository of its own; it has the
+`environment.yml` that Binder looks for. On Colab, where a notebook comes without its
+folder, the first cell has to know that repository: set `REPOSITORY_URL` to its address
+when the notebooks are made.
+
+The cells after an exercise check an answer and say what is missing. They are no
+examination: they show how far you are.
+"""
 
 
 class Exercise(NamedTuple):
@@ -168,14 +188,11 @@ def for_students(text: str) -> str:
             f"```{{exercise-start}} {task.title}\n:label: {task.label}\n```\n",
             f"{mark[0]}\n{task.text}",
             "```{exercise-end}\n```\n",
+            f"+++\n\n{TO_WRITE}\n\n+++\n",
         ]
         if task.stub:
-            lines.append(
-                f"```{{code-cell}} ipython3\n:tags: [stub]\n\n{task.stub}```\n"
-            )
-            lines += task.checks
-        else:
-            lines.append(f"+++\n\n{TO_WRITE}\n\n+++\n")
+            stub = f"```{{code-cell}} ipython3\n:tags: [stub]\n\n{task.stub}```\n"
+            lines += [stub, *task.checks]
         return "\n".join(lines)
 
     return BLOCK.sub(unsolved, text)
@@ -200,6 +217,8 @@ def notebook(page: Path, book: export.Book, kind: str) -> Any:
         text = for_students(text)
     made = export.export(page, book, address, branch, text)
     for cell in made.cells:
+        if cell.cell_type == "markdown":
+            cell.source = OTHER_PAGE.sub(r"\g<text>", cell.source)
         if "self-check" in cell.metadata.get("tags", []):
             # JupyterLab then keeps it as it is.
             cell.metadata |= {"editable": False, "deletable": False}
@@ -227,9 +246,8 @@ def faults(executed: Any) -> list[str]:
             if not errors:
                 found.append(f"a self-check accepts what nobody answered: {named}")
             for error in errors:
-                helps = error.ename == "NotYetError" and "Hint: " in error.evalue
-                unwritten = error.ename == "NotImplementedError" and error.evalue
-                if not (helps or unwritten):
+                asks = error.evalue.startswith("No answer yet: ")
+                if error.ename != "NotYetError" or not asks:
                     found.append(f"{named}: {error.ename}: {error.evalue}")
         else:
             found += [f"{named}: {error.ename}: {error.evalue}" for error in errors]
@@ -254,33 +272,33 @@ def write(root: Path, into: Path) -> Iterator[Path]:
             place.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, place / name)
         ignored = shutil.ignore_patterns("__pycache__")
+        (place / "README.md").write_text(README.format(who=SETS[kind]), "utf-8")
+        notation = root / "book" / "notation.md"
+        (place / "book").mkdir()
+        plain = export.plain(notation.read_text("utf-8"), notation, book)
+        (place / "book" / "notation.md").write_text(plain + "\n", "utf-8")
         shutil.copytree(root / "fpbook", place / "fpbook", ignore=ignored)
         for page in build.chapters(root):
             file = place / page.relative_to(root).with_suffix(".ipynb")
             file.parent.mkdir(parents=True, exist_ok=True)
             jupytext.write(notebook(page, book, kind), file)
-        yield pack(place, into / f"physics-of-training-{kind}.zip")
+        yield pack(place, into / archive(kind))
 
 
-def pack(folder: Path, archive: Path) -> Path:
+def archive(kind: str) -> str:
+    """Name the archive of a set."""
+    return f"physics-of-training-{kind}.zip"
+
+
+def pack(folder: Path, target: Path) -> Path:
     """Pack a folder, the same bytes for the same files."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
         for file in sorted(folder.rglob("*")):
             if file.is_file():
-                name = f"{archive.stem}/{file.relative_to(folder).as_posix()}"
+                name = f"{target.stem}/{file.relative_to(folder).as_posix()}"
+                # Without the time of the file.
                 entry = zipfile.ZipInfo(name)
                 entry.external_attr = (file.stat().st_mode & 0o777) << 16
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 packed.writestr(entry, file.read_bytes())
-    return archive
-
-
-def main() -> int:
-    """Write the sets into ``_build/course``."""
-    for archive in write(build.ROOT, build.ROOT / "_build" / "course"):
-        print(archive)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return target

@@ -21,7 +21,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from pybtex.database import Entry, parse_file
 from pybtex.richtext import Text
 
-EQUATION = re.compile(r"\$\$(?P<body>.*?)\$\$ *\((?P<label>[\w-]+)\)", re.DOTALL)
+EQUATION = re.compile(
+    r"\$\$(?P<body>(?:(?!\$\$).)*)\$\$ *\((?P<label>[\w-]+)\)", re.DOTALL
+)
 EXERCISE = re.compile(
     r"^```\{exercise-start\} (?P<title>.*)\n:label: (?P<label>[\w-]+)\n```$", re.M
 )
