@@ -267,7 +267,7 @@ class TestPages:
             for row, task in zip(rows, tasks, strict=False):
                 link = row.select_one("a")
                 assert link is not None
-                assert str(link["href"]).endswith(f"{page.name}.html#{task.label}"[4:])
+                assert str(link["href"]).endswith(f"{page.name}.html#{task.label}"[5:])
                 cells = [cell.get_text().strip() for cell in row.select("td")]
                 named = f"{BOOK.numbers[task.label]}: {task.title}"
                 assert cells == [

@@ -69,7 +69,7 @@ def test_it_has_every_figure_and_every_class_exercise(
     for page in chapters(part):
         source = page.source.read_text("utf-8")
         labels = [
-            line.split()[-1] for line in re.findall(r"^    name: .*$", source, re.M)
+            line.split()[-1] for line in re.findall(r"^    name: fig-.*$", source, re.M)
         ]
         labels += [
             task.label
