@@ -45,6 +45,7 @@ MODULES = {
 """Packages by the name of their module."""
 
 TO_RUN = ("jupytext", "nbclient", "ipykernel")
+FOR_CLUSTERS = ("distributed",)
 
 CLUSTER = """\
 from dask.distributed import Client
@@ -211,13 +212,14 @@ def has_full_scale(chapter: Chapter) -> bool:
     return "runs.choose(" in code(chapter)
 
 
-def doctor(book: Path) -> int:
+def doctor(book: Path | None) -> int:
     """Print what is installed and which chapters can run, and how long they take.
 
     Parameters
     ----------
     book
-        The folder that holds ``_toc.yml``.
+        The folder that holds ``_toc.yml``; None beside notebooks without sources, as
+        in a course.
 
     Returns
     -------
@@ -226,12 +228,18 @@ def doctor(book: Path) -> int:
     """
     print(f"fpbook {fpbook.__version__}, Python {platform.python_version()}")
     print(f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}")
+    absent = []
     for module, package in MODULES.items():
         there = importlib.util.find_spec(module) is not None
         version = importlib.metadata.version(package) if there else "not installed"
         print(f"  {package:14s} {version}")
+        absent += [] if there or module in FOR_CLUSTERS else [package]
     for line in _devices():
         print(line)
+    if book is None:
+        can = f"need {', '.join(absent)}" if absent else "can run"
+        print(f"\nNo sources of the book here. Its notebooks {can}.")
+        return 1 if absent else 0
     print(f"\nChapters of {book}")
     times = _times(book)
     all_can = True
@@ -244,6 +252,15 @@ def doctor(book: Path) -> int:
         more = ", --full" if has_full_scale(chapter) else ""
         print(f"  {chapter.name:22s} {can}{more}")
     return 0 if all_can else 1
+
+
+def _book_if_any(given: Path | None) -> Path | None:
+    try:
+        return find_book(given)
+    except ValueError:
+        if given is not None:
+            raise
+        return None
 
 
 def _devices() -> Iterator[str]:
@@ -408,9 +425,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     asked = parser.parse_args(arguments)
     try:
-        book = find_book(asked.book)
         if asked.command == "doctor":
-            return doctor(book)
+            return doctor(_book_if_any(asked.book))
+        book = find_book(asked.book)
         chapter = find_chapter(book, asked.chapter)
         suffix = "-full" if asked.full else ""
         return run(

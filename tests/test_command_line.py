@@ -193,6 +193,9 @@ class TestDoctor:
         lines = {line.split()[0]: line for line in told.splitlines() if line.strip()}
         assert "not installed" in lines["torch"]
         assert "needs torch" in lines["tangent_kernel"]
+        # And beside notebooks without the sources of the book.
+        assert command_line.doctor(None) == 1
+        assert "Its notebooks need torch." in capsys.readouterr().out
         assert "can run" in lines["kpz"]
 
     def test_a_need_of_the_package_is_one_of_the_chapter(self, book: Path) -> None:

@@ -5,6 +5,8 @@ Both sets are executed as a whole by a command of its own, ``make check-notebook
 
 import ast
 import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -217,6 +219,12 @@ class TestArchives:
         first = nbformat.read(notebook, 4).cells[0].source
         (place,) = re.findall(r'"([./]+)\[chapters\]"', first)
         assert (notebook.parent / place).resolve() == unpacked.resolve()
+
+    def test_the_doctor_looks_after_it(self, unpacked: Path) -> None:
+        command = [sys.executable, "-m", "fpbook", "doctor"]
+        done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "No sources of the book here. Its notebooks can run." in done.stdout
 
     def test_no_secret_is_in_the_archive_of_students(
         self, archives: dict[str, Path]

@@ -73,7 +73,6 @@ TO_RUN = (
     "LICENSE",
     "LICENSE-TEXT.md",
     "CITATION.cff",
-    "_toc.yml",
 )
 
 
