@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,20 +39,20 @@ ALL_SLIDES = """() => Reveal.getSlides().map((slide) => {
 
 
 @pytest.fixture(scope="module", params=PARTS, ids=lambda part: slides.name(part))
-def part(request: pytest.FixtureRequest) -> dict[str, object]:
-    found: dict[str, object] = request.param
+def part(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found: dict[str, Any] = request.param
     return found
 
 
 @pytest.fixture(scope="module")
-def deck(part: dict[str, object], site: Path, browser: Browser) -> Iterator[Visit]:
+def deck(part: dict[str, Any], site: Path, browser: Browser) -> Iterator[Visit]:
     name = f"{slides.FOLDER}/{slides.name(part).removesuffix('.html')}"
     with visiting(Page(name, chapter=False), browser) as visit:
         yield visit
 
 
-def chapters(part: dict[str, object]) -> list[Page]:
-    wanted = [chapter["file"] for chapter in part["chapters"]]  # type: ignore[attr-defined]
+def chapters(part: dict[str, Any]) -> list[Page]:
+    wanted = [chapter["file"] for chapter in part["chapters"]]
     return [page for page in PAGES if page.name in wanted]
 
 
@@ -63,7 +64,7 @@ def test_it_opens_without_a_network(deck: Visit) -> None:
 
 
 def test_it_has_every_figure_and_every_class_exercise(
-    deck: Visit, part: dict[str, object]
+    deck: Visit, part: dict[str, Any]
 ) -> None:
     text = deck.tab.evaluate("document.querySelector('.slides').textContent")
     for page in chapters(part):

@@ -61,7 +61,7 @@ class ProblemSet(_OfChapter):
         return [heading, columns("fpbook-contents", WIDTHS, rows)]
 
 
-class course_files(nodes.General, nodes.Element):  # noqa: N801  (docutils' style)
+class course_files(nodes.General, nodes.Element):  # noqa: N801  (docutils names nodes so)
     """Place of the links to what a teacher takes along."""
 
 
