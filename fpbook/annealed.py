@@ -27,7 +27,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpbook.validation import require_all_non_negative, require_all_positive
+from fpbook.validation import (
+    require_all_non_negative,
+    require_all_positive,
+    require_array,
+    require_between,
+    require_finite,
+    require_flag,
+    require_non_negative,
+    require_real,
+)
 
 Array = NDArray[np.float64]
 
@@ -78,7 +87,7 @@ def critical_gains(gamma: ArrayLike) -> tuple[Array, Array]:
     Source: the edge of the elliptic law; the slope of :func:`annealed_exponent` at
     q = 0, derived in the chapter *The edge of chaos by replicas*.
     """
-    values = np.asarray(gamma, dtype=np.float64)
+    values = require_real("gamma", gamma)
     if not np.all((values > -1) & (values <= 1)):
         raise ValueError(f"gamma must be > -1 and <= 1, got {gamma!r}")
     return 1 / (1 + values), (1 + values) ** -0.5
@@ -138,10 +147,10 @@ def flattened(*arguments: ArrayLike) -> tuple[tuple[int, ...], list[Array]]:
 
 
 def _read(g: ArrayLike, gamma: ArrayLike) -> tuple[Array, Array]:
+    require_all_positive(g=g)
     gains, symmetries = np.broadcast_arrays(
-        np.asarray(g, dtype=np.float64), np.asarray(gamma, dtype=np.float64)
+        require_array("g", g), require_real("gamma", gamma)
     )
-    require_all_positive(g=gains)
     if not np.all(np.abs(symmetries) <= 1):
         raise ValueError(f"gamma must be from -1 to 1, got {gamma!r}")
     return gains, symmetries
@@ -341,12 +350,14 @@ def paramagnet(
     Source: the module's docstring. Whether replicas overlap there, so that the quenched
     average differs, is told by ``stability``.
     """
+    _read(g, gamma)
+    require_all_non_negative(temperature=temperature)
+    require_flag(cold=cold)
     shape, (gains, symmetries, temperatures) = flattened(g, gamma, temperature)
-    _read(gains, symmetries)
-    require_all_non_negative(temperature=temperatures)
     found = np.empty((len(gains), 6))
     trivial = (temperatures == 0) & _is_trivial(gains, symmetries)
-    found[trivial] = _on_the_origin(gains[trivial], symmetries[trivial])
+    if trivial.any():
+        found[trivial] = _on_the_origin(gains[trivial], symmetries[trivial])
     rest = ~trivial
     if rest.any():
         point = gains[rest], symmetries[rest], temperatures[rest]
@@ -500,12 +511,15 @@ def single_site_law(
     Raises
     ------
     ValueError
-        If s is not > 0.
+        If s is not > 0, or an argument is out of range.
 
     Notes
     -----
     Source: the module's docstring.
     """
+    require_finite(r=r, qhat=qhat)
+    require_non_negative(q=q, g=g, temperature=temperature)
+    require_between(-1, 1, gamma=gamma)
     s = temperature + g**2 * q
     require_all_positive(s=s)
     X, _, weights, _ = _law(
@@ -559,11 +573,11 @@ def annealed_exponent(
     -----
     Source: derived in the chapter *The edge of chaos by replicas*.
     """
+    _read(g, gamma)
+    require_all_non_negative(temperature=temperature)
     shape, (activity, gains, symmetries, temperatures) = flattened(
-        q, g, gamma, temperature
+        require_real("q", q), g, gamma, temperature
     )
-    _read(gains, symmetries)
-    require_all_non_negative(temperature=temperatures)
     if not np.all((activity > 0) & (activity < 1)):
         raise ValueError(f"q must be > 0 and < 1, got {q!r}")
     if not np.all(symmetries > -1):

@@ -4,14 +4,149 @@ Each names the argument, what was given and what is allowed. Those that return a
 turn lists and numbers into float64 arrays of the shape that they state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+# --- kinds ---------------------------------------------------------------------------
+
+LARGEST = 1e100
+"""Of numbers: the product of three is still finite."""
+LARGEST_COUNT = 10**11
+"""Of steps, samples, cells, ...: more would neither fit into memory nor end."""
+MOST_JOBS = 10_000
+
+
+def require_type(kind: type | tuple[type, ...], **arguments: object) -> None:
+    """Require instances of one of some classes.
+
+    Raises
+    ------
+    TypeError
+        If one is none.
+    """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    allowed = " or ".join(one.__name__ for one in kinds)
+    for name, value in arguments.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be of type {allowed}, got {value!r}")
+
+
+def require_callable(**functions: object) -> None:
+    """Require functions, or what can be called as one.
+
+    Raises
+    ------
+    TypeError
+        If one cannot.
+    """
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(f"{name} must be a function, got {function!r}")
+
+
+def require_flag(**flags: bool) -> None:
+    """Require True or False; a text such as "no" would count as True.
+
+    Raises
+    ------
+    TypeError
+        If one is neither.
+    """
+    require_type((bool, np.bool_), **flags)
+
+
+def require_real(name: str, values: ArrayLike) -> Array:
+    """Require real numbers; returns them as float64, in their shape.
+
+    Infinity and NaN are real numbers here; True, text and complex numbers are not.
+
+    Raises
+    ------
+    ValueError
+        If they are not, or rows differ in length.
+    """
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise ValueError(
+            f"{name} must be an array of real numbers, got {values!r}"
+        ) from problem
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must be real numbers, got {values!r}")
+    return np.asarray(array, dtype=np.float64)
+
+
+def require_array(
+    name: str, values: ArrayLike, shape: tuple[int | str, ...] | None = None
+) -> Array:
+    """Require real numbers that are finite, and at most 1e100 in size.
+
+    Parameters
+    ----------
+    name
+        Of the argument.
+    values
+        Its value.
+    shape
+        Lengths of the axes; a letter stands for any length >= 1, the text "..." at the
+        front for any axes. None for any shape with at least one number.
+
+    Returns
+    -------
+    array
+        The numbers as float64.
+
+    Raises
+    ------
+    ValueError
+        If they are not, or are of another shape.
+    """
+    array = require_real(name, values)
+    if not _has_shape(array.shape, shape):
+        told = f"({', '.join(map(str, shape or ()))}{',' * (len(shape or ()) == 1)})"
+        wanted = f"have the shape {told}" if shape is not None else "not be empty"
+        raise ValueError(f"{name} must {wanted}, got shape {array.shape}")
+    if not _is_bounded(array):
+        raise ValueError(
+            f"{name} must be finite, of a size up to {LARGEST:g}, got {values!r}"
+        )
+    return array
+
+
+def _is_bounded(values: Array) -> bool:
+    return bool(np.all(np.abs(values) <= LARGEST))
+
+
+def _has_shape(given: tuple[int, ...], wanted: tuple[int | str, ...] | None) -> bool:
+    if wanted is None or wanted[:1] == ("...",):
+        tail = () if wanted is None else wanted[1:]
+        given, inner = given[len(given) - len(tail) :], given
+        if 0 in inner or len(given) < len(tail):
+            return False
+        wanted = tail
+    return len(given) == len(wanted) and all(
+        n >= 1 if isinstance(w, str) else n == w
+        for n, w in zip(given, wanted, strict=True)
+    )
+
+
 # --- numbers ------------------------------------------------------------------------
+
+
+def require_finite(**arguments: float) -> None:
+    """Require single numbers, finite and at most 1e100 in size.
+
+    Raises
+    ------
+    ValueError
+        If one is not, or is an array.
+    """
+    for name, value in arguments.items():
+        require_array(name, _single(name, value))
 
 
 def require_positive(**arguments: float) -> None:
@@ -22,8 +157,8 @@ def require_positive(**arguments: float) -> None:
     ValueError
         If one is not, or is an array.
     """
-    _require_single(arguments)
-    require_all_positive(**arguments)
+    for name, value in arguments.items():
+        require_all_positive(**{name: _single(name, value)})
 
 
 def require_non_negative(**arguments: float) -> None:
@@ -34,31 +169,18 @@ def require_non_negative(**arguments: float) -> None:
     ValueError
         If one is not, or is an array.
     """
-    _require_single(arguments)
-    require_all_non_negative(**arguments)
-
-
-def _require_single(arguments: dict[str, float]) -> None:
     for name, value in arguments.items():
-        if np.ndim(value) != 0:
-            raise ValueError(f"{name} must be a single number, got {value}")
+        require_all_non_negative(**{name: _single(name, value)})
 
 
-def require_all_positive(**arguments: float | Array) -> None:
-    """Require numbers, or arrays of numbers, that are finite and > 0.
-
-    Raises
-    ------
-    ValueError
-        If one of them is not.
-    """
-    for name, values in arguments.items():
-        if not np.all(np.isfinite(values) & np.greater(values, 0)):
-            raise ValueError(f"{name} must be finite and > 0, got {values}")
+def _single(name: str, value: float) -> float:
+    if require_real(name, value).ndim != 0:
+        raise ValueError(f"{name} must be a single number, got {value}")
+    return value
 
 
-def require_all_non_negative(**arguments: float | Array) -> None:
-    """Require numbers, or arrays of numbers, that are finite and >= 0.
+def require_all_positive(**arguments: ArrayLike) -> None:
+    """Require numbers, or arrays of numbers, that are finite and > 0, up to 1e100.
 
     Raises
     ------
@@ -66,21 +188,63 @@ def require_all_non_negative(**arguments: float | Array) -> None:
         If one of them is not.
     """
     for name, values in arguments.items():
-        if not np.all(np.isfinite(values) & np.greater_equal(values, 0)):
-            raise ValueError(f"{name} must be finite and >= 0, got {values}")
+        numbers = require_real(name, values)
+        if not np.all(np.isfinite(numbers) & (numbers > 0)):
+            raise ValueError(f"{name} must be finite and > 0, got {values!s}")
+        if not _is_bounded(numbers):
+            raise ValueError(f"{name} must be at most {LARGEST:g}, got {values!s}")
+
+
+def require_all_non_negative(**arguments: ArrayLike) -> None:
+    """Require numbers, or arrays of numbers, that are finite and >= 0, up to 1e100.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not.
+    """
+    for name, values in arguments.items():
+        numbers = require_real(name, values)
+        if not np.all(np.isfinite(numbers) & (numbers >= 0)):
+            raise ValueError(f"{name} must be finite and >= 0, got {values!s}")
+        if not _is_bounded(numbers):
+            raise ValueError(f"{name} must be at most {LARGEST:g}, got {values!s}")
+
+
+def require_between(smallest: float, largest: float, **arguments: float) -> None:
+    """Require single numbers from ``smallest`` to ``largest``, both included.
+
+    Raises
+    ------
+    ValueError
+        If one is outside, or is an array.
+    """
+    for name, value in arguments.items():
+        if not smallest <= _single(name, value) <= largest:
+            raise ValueError(
+                f"{name} must be a number from {smallest:g} to {largest:g}, got {value}"
+            )
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def require_integer(smallest: int, **arguments: int) -> None:
-    """Require integers that are at least ``smallest``.
+    """Require integers that are at least ``smallest``, and at most 1e11.
 
     Raises
     ------
     ValueError
-        If one is smaller or not an integer.
+        If one is smaller or larger or not an integer.
     """
     for name, value in arguments.items():
-        if not isinstance(value, int | np.integer) or value < smallest:
+        if not _is_integer(value) or value < smallest:
             raise ValueError(f"{name} must be an integer >= {smallest}, got {value!r}")
+        if value > LARGEST_COUNT:
+            raise ValueError(
+                f"{name} must be an integer <= {LARGEST_COUNT:g}, got {value!r}"
+            )
 
 
 def require_integer_between(smallest: int, largest: int, **arguments: int) -> None:
@@ -92,22 +256,37 @@ def require_integer_between(smallest: int, largest: int, **arguments: int) -> No
         If one is outside or not an integer.
     """
     for name, value in arguments.items():
-        if not isinstance(value, int | np.integer) or not smallest <= value <= largest:
+        if not _is_integer(value) or not smallest <= value <= largest:
             raise ValueError(
                 f"{name} must be an integer from {smallest} to {largest}, got {value!r}"
             )
 
 
+def require_seed(seed: int | np.random.Generator) -> None:
+    """Require a seed of random numbers, an integer >= 0, or a generator.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if isinstance(seed, np.random.Generator) or (_is_integer(seed) and seed >= 0):
+        return
+    raise ValueError(f"seed must be an integer >= 0 or a Generator, got {seed!r}")
+
+
 def require_jobs(jobs: int) -> None:
-    """Require a number of joblib's jobs: an integer, but not 0.
+    """Require a number of joblib's jobs: an integer up to 10,000 in size, but not 0.
 
     Raises
     ------
     ValueError
         If it is not.
     """
-    if not isinstance(jobs, int | np.integer) or jobs == 0:
-        raise ValueError(f"jobs must be an integer other than 0, got {jobs!r}")
+    if not _is_integer(jobs) or jobs == 0 or abs(jobs) > MOST_JOBS:
+        raise ValueError(
+            f"jobs must be an integer other than 0, up to {MOST_JOBS}, got {jobs!r}"
+        )
 
 
 def require_choice(allowed: Sequence[object], **arguments: object) -> None:
@@ -119,7 +298,8 @@ def require_choice(allowed: Sequence[object], **arguments: object) -> None:
         If one is not.
     """
     for name, value in arguments.items():
-        if value not in allowed:
+        # An array, which is not hashable, would compare entry by entry.
+        if not isinstance(value, Hashable) or value not in allowed:
             raise ValueError(f"{name} must be one of {tuple(allowed)}, got {value!r}")
 
 
@@ -134,7 +314,7 @@ def require_times(times: ArrayLike) -> Array:
     ValueError
         If the times are not.
     """
-    t = np.atleast_1d(np.asarray(times, dtype=float))
+    t = np.atleast_1d(require_real("times", times))
     if not _is_increasing(t, 1) or t[0] < 0:
         raise ValueError(
             f"times must be >= 0 and increasing, shape (n,), got {times!r}"
@@ -146,7 +326,7 @@ def _is_increasing(values: Array, fewest: int) -> bool:
     return (
         values.ndim == 1
         and len(values) >= fewest
-        and bool(np.all(np.isfinite(values)))
+        and _is_bounded(values)
         and bool(np.all(values[1:] > values[:-1]))
     )
 
@@ -161,7 +341,10 @@ def require_snapshots(
     ValueError
         If they are not.
     """
-    kept = [steps] if snapshots is None else np.atleast_1d(snapshots).tolist()
+    if snapshots is None:
+        return [steps]
+    require_real(name, snapshots)
+    kept: list[int] = np.atleast_1d(snapshots).tolist()
     allowed = (
         len(kept) > 0
         and all(isinstance(step, int) for step in kept)
@@ -183,7 +366,7 @@ def require_edges(edges: ArrayLike) -> Array:
     ValueError
         If they are not.
     """
-    faces = np.asarray(edges, dtype=float)
+    faces = require_real("edges", edges)
     if not _is_increasing(faces, 2):
         raise ValueError(
             "edges must be at least two, finite and increasing, shape (n + 1,), got "
@@ -206,10 +389,10 @@ def require_matrix(name: str, values: ArrayLike) -> Array:
     ValueError
         If it is none.
     """
-    matrix = np.asarray(values, dtype=float)
+    matrix = require_real(name, values)
     if matrix.ndim == 0:
         matrix = matrix.reshape(1, 1)
-    if matrix.ndim != 2 or not np.all(np.isfinite(matrix)):
+    if matrix.ndim != 2 or not _is_bounded(matrix):
         raise ValueError(f"{name} must be a finite matrix, got {matrix.tolist()}")
     return matrix
 
@@ -224,14 +407,14 @@ def require_symmetric(name: str, values: ArrayLike, size: int | None = None) -> 
     ValueError
         If it is none.
     """
-    matrix = np.asarray(values, dtype=float)
+    matrix = require_real(name, values)
     if matrix.ndim == 0:
         matrix = matrix * np.eye(size or 1)
     expected = "square" if size is None else f"of shape {(size, size)}"
     if not matrix.size or matrix.shape != (size or len(matrix),) * 2:
         raise ValueError(f"{name} must be {expected}, got shape {matrix.shape}")
     if (
-        not np.all(np.isfinite(matrix))
+        not _is_bounded(matrix)
         or np.abs(matrix - matrix.T).max() > ROUNDING * np.abs(matrix).max()
     ):
         raise ValueError(f"{name} must be finite and symmetric, got {matrix.tolist()}")
@@ -261,8 +444,11 @@ def require_factors(size: int, **matrices: ArrayLike) -> tuple[Array, Array]:
         If a shape does not fit.
     """
     (name1, values1), (name2, values2) = matrices.items()
-    first, second = np.asarray(values1, dtype=float), np.asarray(values2, dtype=float)
-    if first.ndim < 2 or first.shape[-1] != size:
+    first, second = require_real(name1, values1), require_real(name2, values2)
+    for name, values in ((name1, first), (name2, second)):
+        if not _is_bounded(values):
+            raise ValueError(f"{name} must be finite, got {values!r}")
+    if first.ndim < 2 or first.size == 0 or first.shape[-1] != size:
         raise ValueError(
             f"{name1} must have shape (..., k, {size}) as the covariance asks, got "
             f"{first.shape}"
@@ -290,12 +476,12 @@ def require_walkers(name: str, values: ArrayLike, width: int | None = None) -> A
     ValueError
         If they are not.
     """
-    points = np.asarray(values, dtype=float)
+    points = require_real(name, values)
     if (
         points.ndim != 2
         or 0 in points.shape
         or points.shape[1] != (width or points.shape[1])
-        or not np.all(np.isfinite(points))
+        or not _is_bounded(points)
     ):
         raise ValueError(
             f"{name} must be finite and of shape (M, {width or 'd'}) with M >= 1, got "
@@ -312,8 +498,8 @@ def require_on_grid(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Arr
     ValueError
         If the shape is another or a value is not finite.
     """
-    field = np.asarray(values, dtype=float)
-    if field.shape != shape or not np.all(np.isfinite(field)):
+    field = require_real(name, values)
+    if field.shape != shape or not _is_bounded(field):
         raise ValueError(
             f"{name} must be finite and have the shape {shape} of the grid, got shape "
             f"{field.shape} with {np.sum(~np.isfinite(field))} not finite"
