@@ -262,17 +262,31 @@ def require_integer_between(smallest: int, largest: int, **arguments: int) -> No
             )
 
 
-def require_seed(seed: int | np.random.Generator) -> None:
-    """Require a seed of random numbers, an integer >= 0, or a generator.
+def require_seed(seed: int) -> None:
+    """Require a seed of random numbers, an integer >= 0 of any size.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not _is_integer(seed) or seed < 0:
+        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+
+
+def require_generator(seed: int | np.random.Generator) -> np.random.Generator:
+    """Require a seed, an integer >= 0, or a generator, and return a generator.
 
     Raises
     ------
     ValueError
         If it is neither.
     """
-    if isinstance(seed, np.random.Generator) or (_is_integer(seed) and seed >= 0):
-        return
-    raise ValueError(f"seed must be an integer >= 0 or a Generator, got {seed!r}")
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if not _is_integer(seed) or seed < 0:
+        raise ValueError(f"seed must be an integer >= 0 or a Generator, got {seed!r}")
+    return np.random.default_rng(seed)
 
 
 def require_jobs(jobs: int) -> None:
