@@ -40,14 +40,19 @@ from scipy import special
 
 from fpbook.finite_volumes import Grid
 from fpbook.validation import (
+    require_array,
+    require_callable,
     require_choice,
     require_covariance,
     require_factors,
     require_matrix,
     require_non_negative,
     require_positive,
+    require_real,
+    require_returned,
     require_symmetric,
     require_times,
+    require_type,
 )
 
 Array = NDArray[np.float64]
@@ -84,7 +89,8 @@ def scalar_loss(
     Parameters
     ----------
     w
-        Weights of one or many networks, shape (..., 2); column 0 is :math:`w_1`.
+        Weights of one or many networks, shape (..., 2); column 0 is :math:`w_1`. Where
+        they are not finite, neither is the result.
     activation
         :math:`\phi`: "linear", "erf" or "tanh".
     data_scale
@@ -118,7 +124,7 @@ def scalar_loss(
 def _weights(w: ArrayLike, activation: str, data_scale: float = 1.0) -> Array:
     require_choice(get_args(Activation), activation=activation)
     require_positive(data_scale=data_scale)
-    weights = np.asarray(w, dtype=float)
+    weights = require_real("w", w)
     if weights.ndim == 0 or weights.shape[-1] != 2:
         raise ValueError(
             f"w must have shape (..., 2), columns w1 and w2, got {weights.shape}"
@@ -329,15 +335,16 @@ def scalar_minibatch_gradient(
     ValueError
         If an argument is out of range or has the wrong shape.
     """
-    weights, samples = _weights(w, activation), np.asarray(batch, dtype=float)
+    weights, samples = _weights(w, activation), require_real("batch", batch)
     require_non_negative(weight_decay=weight_decay)
     if weights.ndim != 2:
         raise ValueError(f"w must have shape (n, 2), got {weights.shape}")
     if samples.ndim != 3 or samples.shape[::2] != weights.shape or not samples.shape[1]:
         raise ValueError(
-            f"batch must have shape (n, B, 2) with n = {len(weights)} and B >= 1, "
-            f"got {samples.shape}"
+            f"batch must have shape (n, B, 2) with n = {len(weights)} as in w and "
+            f"B >= 1, got {samples.shape}"
         )
+    require_array("batch", samples)
     x, y = samples[..., 0], samples[..., 1]
     output, jacobian = _network(weights, x, activation)
     gradient: Array = -np.mean((y - output) * jacobian, axis=-1).T
@@ -384,8 +391,19 @@ def balance_step(
     require_positive(learning_rate=learning_rate)
     require_non_negative(weight_decay=weight_decay)
     growth = (1 - learning_rate * weight_decay) ** 2
-    turn = learning_rate * np.asarray(residual, dtype=float)
-    return np.asarray((growth - turn**2) * np.asarray(difference, dtype=float))
+    turn = learning_rate * require_array("residual", residual)
+    balance = require_array("difference", difference)
+    if not _broadcast(turn.shape, balance.shape):
+        raise ValueError(
+            "residual and difference must have shapes that fit each other, got "
+            f"{turn.shape} and {balance.shape}"
+        )
+    return np.asarray((growth - turn**2) * balance)
+
+
+def _broadcast(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    lengths = zip(reversed(first), reversed(second), strict=False)
+    return all(m == n or 1 in (m, n) for m, n in lengths)
 
 
 # --- A2: two matrices ---------------------------------------------------------------
@@ -561,7 +579,7 @@ def frozen_hessian(
     """
     second, S = require_matrix("W2", W2), require_covariance("covariance", covariance)
     require_non_negative(weight_decay=weight_decay)
-    if len(second) != len(S):
+    if len(second) != len(S) or not second.size:
         raise ValueError(
             f"W2 must have shape (d, k) with d = {len(S)} as in the covariance, got "
             f"{second.shape}"
@@ -635,7 +653,7 @@ def ornstein_uhlenbeck(
 
 
 def _vector(name: str, values: ArrayLike, size: int) -> Array:
-    vector = np.atleast_1d(np.asarray(values, dtype=float))
+    vector = np.atleast_1d(require_real(name, values))
     if vector.shape != (size,) or not np.all(np.isfinite(vector)):
         raise ValueError(
             f"{name} must be finite and of shape ({size},), got {values!r}"
@@ -672,11 +690,9 @@ def rotation_radii(W: ArrayLike) -> Array:
     Raises
     ------
     ValueError
-        If ``W`` has the wrong shape.
+        If ``W`` has the wrong shape or is not finite.
     """
-    matrices = np.asarray(W, dtype=float)
-    if matrices.ndim < 2 or matrices.shape[-2:] != (2, 2):
-        raise ValueError(f"W must have shape (..., 2, 2), got {matrices.shape}")
+    matrices = require_array("W", W, ("...", 2, 2))
     a, b = matrices[..., 0, 0], matrices[..., 0, 1]
     c, d = matrices[..., 1, 0], matrices[..., 1, 1]
     radii = np.stack([np.hypot(a + d, c - b), np.hypot(a - d, b + c)], axis=-1)
@@ -706,9 +722,9 @@ def singular_values(radii: ArrayLike) -> Array:
     Raises
     ------
     ValueError
-        If ``radii`` has the wrong shape or a negative entry.
+        If ``radii`` has the wrong shape, or an entry that is negative or not finite.
     """
-    pairs = np.asarray(radii, dtype=float)
+    pairs = require_array("radii", radii)
     if pairs.ndim == 0 or pairs.shape[-1] != 2 or not np.all(pairs >= 0):
         raise ValueError(
             f"radii must have shape (..., 2) and entries >= 0, got {radii!r} of shape "
@@ -751,12 +767,18 @@ def rotation_invariant_potential(
     ------
     ValueError
         If ``temperature`` is out of range.
+    TypeError
+        If the loss is no function.
     """
+    require_callable(loss_of_singular_values=loss_of_singular_values)
     require_positive(temperature=temperature)
 
     def potential(radii: Array) -> Array:
         entropy = temperature * np.sum(np.log(radii), axis=-1)
-        return np.asarray(loss_of_singular_values(singular_values(radii)) - entropy)
+        loss = loss_of_singular_values(singular_values(radii))
+        return np.asarray(
+            require_returned("loss_of_singular_values", loss, entropy.shape) - entropy
+        )
 
     return potential
 
@@ -789,6 +811,7 @@ def rayleigh(grid: Grid, std: float) -> Array:
     ValueError
         If ``std`` is out of range or the grid has negative radii.
     """
+    require_type(Grid, grid=grid)
     require_positive(std=std)
     if any(edges[0] < 0 for edges in grid.edges):
         raise ValueError(f"grid must have no radii below 0, got {grid}")

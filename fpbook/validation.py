@@ -117,6 +117,23 @@ def require_array(
     return array
 
 
+def require_returned(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Require that what a function returned is finite numbers of the given shape.
+
+    Raises
+    ------
+    ValueError
+        If it is not; ``name`` is the function's.
+    """
+    array = require_real(f"what {name} returns", values)
+    if array.shape != shape or not np.all(np.isfinite(array)):
+        raise ValueError(
+            f"{name} must return finite numbers of shape {shape}, got shape "
+            f"{array.shape} with {np.sum(~np.isfinite(array))} not finite"
+        )
+    return array
+
+
 def _is_bounded(values: Array) -> bool:
     return bool(np.all(np.abs(values) <= LARGEST))
 

@@ -58,9 +58,10 @@ STACKED = "any number of axes in front"
 W = RNG.standard_normal((3, 2))
 W1, W2 = RNG.standard_normal((2, 3)), RNG.standard_normal((3, 2))
 COVARIANCE = np.diag([1.0, 2.0, 3.0])
-WEIGHTS = {("w", "nested short0 long0"): STACKED}
+A_FIELD = "documented: what is not finite is passed on, since solvers call it"
 SCALAR = {
-    **WEIGHTS,
+    ("w", "nested short0 long0 empty0"): STACKED,
+    ("w", "nan inf huge"): A_FIELD,
     ("weight_decay", "zero"): NO_DECAY,
     ("label_noise", "zero"): NO_NOISE,
 }
@@ -91,7 +92,11 @@ AUTOENCODER = [
             "activation": "erf",
             "weight_decay": 0.1,
         },
-        {("batch", "short1 long1"): MANY, ("weight_decay", "zero"): NO_DECAY},
+        {
+            ("batch", "short1 long1"): MANY,
+            ("w", "nan inf huge"): A_FIELD,
+            ("weight_decay", "zero"): NO_DECAY,
+        },
     ),
     Call(
         "autoencoder.balance_step",
