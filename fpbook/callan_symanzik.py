@@ -52,10 +52,18 @@ from fpbook.correlators import (
 from fpbook.exact_series import moment_series, static_series
 from fpbook.fokker_planck import FokkerPlanck, Grid
 from fpbook.validation import (
+    LARGEST,
     require_all_positive,
+    require_array,
+    require_between,
+    require_callable,
     require_choice,
+    require_finite,
     require_integer,
+    require_integers,
     require_positive,
+    require_real,
+    require_returned,
     require_times,
     require_walkers,
 )
@@ -138,24 +146,19 @@ def characteristics(
     FloatingPointError
         If the flow cannot be integrated, as where it runs to infinity.
     """
+    require_callable(gradient=gradient, laplacian=laplacian)
     start = require_walkers("points", points)
     moments = require_times(times)
     n, d = start.shape
+    require_returned("gradient", gradient(start), (n, d))
+    require_returned("laplacian", laplacian(start), (n,))
 
     def velocity(_: float, state: Array) -> Array:
         w = state[: n * d].reshape(n, d)
-        slope = np.asarray(gradient(w), dtype=float)
-        bend = np.asarray(laplacian(w), dtype=float)
-        if slope.shape != (n, d) or bend.shape != (n,):
-            raise ValueError(
-                f"gradient and laplacian must return shapes {(n, d)} and {(n,)}, got "
-                f"{slope.shape} and {bend.shape}"
-            )
-        return np.concatenate([-slope.ravel(), bend])
+        return np.concatenate([-np.ravel(gradient(w)), laplacian(w)])
 
     begin = np.concatenate([start.ravel(), np.zeros(n)])
     with np.errstate(over="ignore", invalid="ignore"):
-        velocity(0.0, begin)
         solved = solve_ivp(
             velocity,
             (0.0, float(moments[-1])),
@@ -329,8 +332,8 @@ def running(times: ArrayLike, second: ArrayLike, fourth: ArrayLike) -> Running:
         If a shape does not fit or a number is not finite and > 0.
     """
     moments = require_times(times)
+    require_all_positive(times=moments, second=second, fourth=fourth)
     g2, g4 = np.asarray(second, dtype=float), np.asarray(fourth, dtype=float)
-    require_all_positive(times=moments, second=g2, fourth=g4)
     if len(moments) < 6 or g2.shape != moments.shape or g4.shape != moments.shape:
         raise ValueError(
             "times, second and fourth must have one shape (m,) with m >= 6, got "
@@ -405,7 +408,7 @@ def callan_symanzik_residual(
     orders
         Powers n >= 1.
     step
-        Step of the logarithms of times and couplings, > 0.
+        Step of the logarithms of times and couplings, from 1e-6 to 1.
 
     Returns
     -------
@@ -419,21 +422,24 @@ def callan_symanzik_residual(
         empty for n = 2), or no bare coupling near the given one has the same
         :math:`g_R` a step later.
     """
+    require_callable(correlator=correlator)
     require_positive(coupling=coupling, tau=tau, time=time, step=step)
-    for order in orders:
-        require_integer(1, orders=order)
+    require_between(1e-6, 1.0, step=step)
+    n = require_integers("orders", orders, 1)
     if time == tau:
         raise ValueError(f"time must differ from tau, got {time} for both")
-    n = np.asarray(orders)
+
+    def measured(bare: float, at: float, powers: Sequence[int]) -> Array:
+        values = correlator(bare, at, powers)
+        return require_returned("correlator", values, (len(powers),))
 
     def renormalised(bare: float, at: float) -> Array:
-        second, fourth = np.asarray(correlator(bare, at, (2, 4)))
+        second, fourth = measured(bare, at, (2, 4))
         return np.array([math.log(second), 3 - fourth / second**2])
 
     def green(bare: float, at: float) -> Array:
         log_scale, _ = renormalised(bare, at)
-        values = np.asarray(correlator(bare, time, orders), dtype=float)
-        return np.asarray(np.exp(-n / 2 * log_scale) * values)
+        return np.asarray(np.exp(-n / 2 * log_scale) * measured(bare, time, orders))
 
     _, g = renormalised(coupling, tau)
 
@@ -572,10 +578,10 @@ def static_residual(
     ValueError
         If an argument is out of range.
     """
-    for order in orders:
-        require_integer(1, orders=order)
-        if order % 2:
-            raise ValueError(f"orders must be even, got {list(orders)}")
+    require_finite(curvature=curvature)
+    require_positive(coupling=coupling, temperature=temperature)
+    if np.any(require_integers("orders", orders, 1) % 2):
+        raise ValueError(f"orders must be even, got {list(orders)}")
     needed = (2, 4, *orders, *(n + 2 for n in orders))
 
     def averages(a: float) -> Array:
@@ -601,8 +607,8 @@ def _static_moments(
     curvature: ArrayLike, coupling: float, temperature: float, orders: Sequence[int]
 ) -> Array:
     """By the trapezoidal rule, exact to rounding for a density that decays so fast."""
-    a = np.atleast_1d(np.asarray(curvature, dtype=float))
-    if a.ndim != 1 or not np.all(np.isfinite(a)):
+    a = np.atleast_1d(require_array("curvature", curvature))
+    if a.ndim != 1:
         raise ValueError(f"curvature must be finite, shape (m,), got {curvature!r}")
     require_positive(coupling=coupling, temperature=temperature)
     lowest = np.where(a < 0, -(a**2) / (4 * coupling), 0.0)
@@ -744,7 +750,8 @@ def _checked_survival(
     strength: float, temperature: float, start: float, times: ArrayLike
 ) -> Array:
     require_positive(temperature=temperature, start=start)
-    if not np.isfinite(strength) or strength >= temperature:
+    given = require_real("strength", strength)
+    if given.ndim != 0 or not -LARGEST <= given < temperature:
         raise ValueError(
             f"strength must be below the temperature {temperature}, got {strength}"
         )

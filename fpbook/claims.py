@@ -15,6 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fpbook.validation import (
+    require_real,
+    require_type,
+)
+
 MOST_NUMBERS_SHOWN = 6
 
 
@@ -112,8 +117,7 @@ def check(
     Raises
     ------
     FalseClaimError
-        If the claim does not hold or a measured number is not finite; an
-        ``AssertionError``.
+        If the claim does not hold or a number is not finite; an ``AssertionError``.
     NotYetError
         In the self-check of an exercise instead of it, with the hint; also if the
         answer is not written yet. A kind of ``FalseClaimError``.
@@ -128,12 +132,17 @@ def check(
             "them"
         )
     for name, text in (("statement", statement), ("source", source)):
+        require_type(str, **{name: text})
         if not text.strip():
             raise ValueError(f"{name} must not be empty, got {text!r}")
+    require_type(str, hint=hint)
     if hint:
         _ask_for(statement, measured, expected, atol, rtol, interval)
     values = _numbers("measured", measured)
     if interval is not None:
+        require_type((tuple, list, np.ndarray), interval=interval)
+        if require_real("interval", interval).shape != (2,):
+            raise ValueError(f"interval must be two numbers, got {interval}")
         low, high = interval
         if not low < high or (low == -np.inf and high == np.inf):
             raise ValueError(
@@ -157,8 +166,18 @@ def check(
                 f"measured, got {target.shape}"
             )
         right, predicted, found = _compare(values, target, atol, rtol)
+        # Of infinity any number is within any relative deviation.
+        right = right & np.isfinite(target)
     if error is not None:
-        found += f" ± {_show(_numbers('error', error))}"
+        spread = _numbers("error", error)
+        if spread.shape not in ((), values.shape):
+            raise ValueError(
+                f"error must be a scalar or have the shape {values.shape} of "
+                f"measured, got {spread.shape}"
+            )
+        if not np.all((spread >= 0) & (spread < np.inf)):
+            raise ValueError(f"error must be finite and >= 0, got {error}")
+        found += f" ± {_show(spread)}"
     right = right & np.isfinite(values)
     holds = bool(right.all())
     if not holds and hint:
@@ -228,12 +247,7 @@ def _accepted(
 
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    try:
-        if np.iscomplexobj(values):
-            raise TypeError("complex numbers have no order")
-        numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as problem:
-        raise ValueError(f"{name} must be real numbers, got {values!r}") from problem
+    numbers = require_real(name, values)
     if numbers.size == 0:
         raise ValueError(f"{name} must hold at least one number, got none")
     return numbers
@@ -245,19 +259,23 @@ def _compare(
     atol: float | None,
     rtol: float | None,
 ) -> tuple[NDArray[np.bool_], str, str]:
+    for name, tolerance in (("atol", atol), ("rtol", rtol)):
+        if tolerance is not None and not (
+            require_real(name, tolerance).ndim == 0 and 0 <= tolerance < np.inf
+        ):
+            raise ValueError(f"{name} must be finite and >= 0, got {tolerance}")
     deviation = np.abs(values - target)
     if atol is not None:
-        name, tolerance, reached, allowed = "atol", atol, deviation, np.array(atol)
+        tolerance, reached, allowed = atol, deviation, np.array(atol)
     else:
         assert rtol is not None
-        name, tolerance = "rtol", rtol
+        tolerance = rtol
         reached, allowed = deviation, rtol * np.abs(target)
-    if not 0 <= tolerance < np.inf:
-        raise ValueError(f"{name} must be finite and >= 0, got {tolerance}")
     right = reached <= allowed
     unit = "" if atol is not None else " relative"
     if rtol is not None:
-        scale = np.where(target == 0, 1.0, np.abs(target))
+        has_scale = np.isfinite(target) & (target != 0)
+        scale = np.where(has_scale, np.abs(target), 1.0)
         reached = deviation / scale
     found = (
         f"{_show(values)} (off by {np.max(reached):.1e}{unit}, allowed {tolerance:g})"

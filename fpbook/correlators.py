@@ -20,9 +20,12 @@ from fpbook.fokker_planck import FokkerPlanck, Grid
 from fpbook.time_stepping import lu_step
 from fpbook.validation import (
     require_all_positive,
-    require_integer,
+    require_finite,
+    require_integer_between,
+    require_integers,
     require_positive,
     require_times,
+    require_type,
 )
 
 Array = NDArray[np.float64]
@@ -36,6 +39,8 @@ EXPONENT = 40.0
 """Where the loss is this many temperatures above its minimum, no mass is left."""
 SPREADS = 7.0
 LOST = 1e-8
+HIGHEST_POWER = 100
+"""Of the weight in a loss; the roots of its polynomial are sought."""
 
 
 def correlators(
@@ -88,8 +93,7 @@ def correlators(
     require_positive(temperature=temperature)
     moments = require_times(times)
     require_all_positive(times=moments)
-    for order in orders:
-        require_integer(0, orders=order)
+    require_integers("orders", orders, 0)
     if half_width is not None:
         require_positive(half_width=half_width)
     result = np.empty((len(moments), len(orders)))
@@ -114,10 +118,10 @@ def correlators(
 
 
 def checked_couplings(couplings: Mapping[int, float]) -> dict[int, float]:
+    require_type(Mapping, couplings=couplings)
     for power, value in couplings.items():
-        require_integer(1, couplings=power)
-        if not np.isfinite(value):
-            raise ValueError(f"couplings must be finite, got {couplings}")
+        require_integer_between(1, HIGHEST_POWER, couplings=power)
+        require_finite(couplings=value)
     losses = {int(k): float(v) for k, v in couplings.items() if v != 0}
     if losses and (max(losses) % 2 or losses[max(losses)] < 0):
         raise ValueError(

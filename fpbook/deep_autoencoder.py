@@ -35,7 +35,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpbook.langevin import move_ensemble
-from fpbook.validation import require_integer, require_positive, require_walkers
+from fpbook.validation import (
+    require_array,
+    require_generator,
+    require_integer,
+    require_positive,
+    require_real,
+    require_seed,
+    require_type,
+    require_walkers,
+)
 
 Array = NDArray[np.float64]
 
@@ -91,7 +100,7 @@ def balanced_network(
     """
     require_integer(2, hidden=hidden)
     require_integer(hidden, inputs=inputs)
-    rng = np.random.default_rng(seed)
+    rng = require_generator(seed)
 
     def columns(length: int, count: int) -> Array:
         return np.asarray(np.linalg.qr(rng.standard_normal((length, count)))[0])
@@ -122,8 +131,48 @@ def network_gradient(network: Network, x: Array, y: Array) -> Network:
     Returns
     -------
     Network
-        Gradients, of the shapes of the weights.
+        Gradients, of the shapes of the weights. Where a number is not finite, neither
+        is the gradient.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not made of real numbers, or shapes do not fit.
+    TypeError
+        If ``network`` is no :class:`Network`.
     """
+    _check_minibatch(network, x, y)
+    return _gradient(network, x, y)
+
+
+def _check_minibatch(network: Network, x: Array, y: Array) -> None:
+    _check_shapes(network)
+    *many, _, inputs = network.W1.shape
+    shape = require_real("x", x).shape
+    if len(shape) < 2 or shape not in (
+        (shape[-2], inputs),
+        (*many, shape[-2], inputs),
+    ):
+        raise ValueError(
+            f"x must have shape {('B', inputs)}, or {(*many, 'B', inputs)}, got {shape}"
+        )
+    if not shape[-2]:
+        raise ValueError(f"x must have B >= 1, got shape {shape}")
+    if require_real("y", y).shape != shape:
+        raise ValueError(f"y must have the shape {shape} of x, got {np.shape(y)}")
+
+
+def _check_shapes(network: Network) -> None:
+    require_type(Network, network=network)
+    shapes = tuple(require_real("network", weights).shape for weights in network)
+    *many, hidden, inputs = shapes[0] if len(shapes[0]) > 1 else (0, 0)
+    ends = ((hidden, inputs), (2, hidden), (2, 2), (hidden, 2), (inputs, hidden))
+    wanted = tuple((*many, *end) for end in ends)
+    if shapes != wanted:
+        raise ValueError(f"network must have the shapes {wanted}, got {shapes}")
+
+
+def _gradient(network: Network, x: Array, y: Array) -> Network:
     W1, W2, W, W4, W5 = network
     h = np.tanh(x @ _transposed(W1))
     z = np.tanh(h @ _transposed(W2))
@@ -250,7 +299,7 @@ def record(
     require_positive(learning_rate=learning_rate, outer_ratio=outer_ratio)
     require_integer(1, batch_size=batch_size, steps=steps)
     require_integer(0, skip=skip)
-    rng = np.random.default_rng(seed)
+    rng = require_generator(seed)
     now = start = network
     rests: list[Rest] = []
     blocks = np.empty((steps + 1, 4))
@@ -268,29 +317,30 @@ def record(
                 blocks[k] = now.W.ravel()
             if k < steps:
                 chosen = rng.integers(len(x), size=batch_size)
-                slope = network_gradient(now, x[chosen], y[chosen])
+                slope = _gradient(now, x[chosen], y[chosen])
                 now = _descended(now, slope, learning_rate, outer_ratio)
     return Record(start, rests, blocks, learning_rate, outer_ratio, batch_size)
 
 
 def _pairs(inputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
-    x, y = np.asarray(inputs, dtype=float), np.asarray(targets, dtype=float)
-    if x.ndim != 2 or x.size == 0 or not np.isfinite(x).all():
-        raise ValueError(f"inputs must be finite, of shape (N, D), got {x.shape}")
-    if y.shape != x.shape or not np.isfinite(y).all():
+    x = require_array("inputs", inputs, ("N", "D"))
+    y = require_array("targets", targets)
+    if y.shape != x.shape:
         raise ValueError(
-            f"targets must be finite and of the shape {x.shape} of the inputs, got "
-            f"{y.shape}"
+            f"targets must have the shape {x.shape} of the inputs, got {y.shape}"
         )
     return x, y
 
 
 def _check_network(network: Network, inputs: int) -> None:
-    hidden = network.W1.shape[0]
-    wanted = ((hidden, inputs), (2, hidden), (2, 2), (hidden, 2), (inputs, hidden))
-    shapes = tuple(weights.shape for weights in network)
-    if shapes != wanted:
-        raise ValueError(f"network must have the shapes {wanted}, got {shapes}")
+    _check_shapes(network)
+    for weights in network:
+        require_array("network", weights)
+    if network.W1.shape[1:] != (inputs,):
+        raise ValueError(
+            f"network must have W1 of shape (h, {inputs}) as the inputs ask, got "
+            f"{network.W1.shape}"
+        )
 
 
 def _seen(network: Network, x: Array, y: Array) -> Rest:
@@ -353,6 +403,12 @@ def retrain_whole(
     FloatingPointError
         If blocks are not finite; names the step.
     """
+    require_type(Record, history=history)
+    require_type(Network, **{"start of the history": history.start})
+    rates = history.learning_rate, history.outer_ratio
+    if not np.all(require_real("history", rates) > 0):
+        raise ValueError(f"history must have learning rates > 0, got {rates}")
+    require_integer(1, history=history.batch_size)
     x, y = _pairs(inputs, targets)
     _check_network(history.start, x.shape[1])
     if len(x) != len(history.rests[0].z):
@@ -360,13 +416,15 @@ def retrain_whole(
             f"inputs must be the {len(history.rests[0].z)} of the record, got {len(x)}"
         )
     walkers = require_walkers("start", start, 4)
+    require_seed(seed)
+    require_integer(1, chunk=chunk)
 
     def move(blocks: Array, rng: np.random.Generator) -> Iterator[None]:
         shared = [np.repeat(w[None], len(blocks), axis=0) for w in history.start]
         now = Network(*shared)._replace(W=blocks.reshape(-1, 2, 2))
         while True:
             chosen = rng.integers(len(x), size=(len(blocks), history.batch_size))
-            slope = network_gradient(now, x[chosen], y[chosen])
+            slope = _gradient(now, x[chosen], y[chosen])
             now = _descended(now, slope, history.learning_rate, history.outer_ratio)
             blocks[:] = now.W.reshape(-1, 4)
             yield

@@ -35,7 +35,12 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import eigh
 from scipy.optimize import brentq
 
-from fpbook.validation import ROUNDING, require_integer, require_positive
+from fpbook.validation import (
+    ROUNDING,
+    require_between,
+    require_integer,
+    require_positive,
+)
 
 Array = NDArray[np.float64]
 
@@ -331,8 +336,7 @@ def static_mean_field(g: float, gamma: float) -> StaticMeanField:
     require_positive(g=g)
     if g > LARGEST_GAIN:
         raise ValueError(f"g must be at most {LARGEST_GAIN:g}, got {g}")
-    if np.ndim(gamma) != 0 or not -1 <= gamma <= 1:
-        raise ValueError(f"gamma must be a number from -1 to 1, got {gamma}")
+    require_between(-1, 1, gamma=gamma)
     if g * (1 + gamma) <= 1 + ROUNDING:
         # The square root is that of a number >= 0 up to rounding.
         response = 2 / (1 + max(1 - 4 * g**2 * gamma, 0.0) ** 0.5)

@@ -4,7 +4,8 @@ Each names the argument, what was given and what is allowed. Those that return a
 turn lists and numbers into float64 arrays of the shape that they state.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +14,8 @@ Array = NDArray[np.float64]
 
 # --- kinds ---------------------------------------------------------------------------
 
-LARGEST = 1e100
-"""Of numbers: the product of three is still finite."""
+LARGEST = 1e150
+"""Of numbers: the square is still finite."""
 LARGEST_COUNT = 10**11
 """Of steps, samples, cells, ...: more would neither fit into memory nor end."""
 MOST_JOBS = 10_000
@@ -72,9 +73,7 @@ def require_real(name: str, values: ArrayLike) -> Array:
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as problem:
-        raise ValueError(
-            f"{name} must be an array of real numbers, got {values!r}"
-        ) from problem
+        raise ValueError(f"{name} must be real numbers, got {values!r}") from problem
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{name} must be real numbers, got {values!r}")
     return np.asarray(array, dtype=np.float64)
@@ -83,7 +82,7 @@ def require_real(name: str, values: ArrayLike) -> Array:
 def require_array(
     name: str, values: ArrayLike, shape: tuple[int | str, ...] | None = None
 ) -> Array:
-    """Require real numbers that are finite, and at most 1e100 in size.
+    """Require real numbers that are finite, and at most 1e150 in size.
 
     Parameters
     ----------
@@ -155,7 +154,7 @@ def _has_shape(given: tuple[int, ...], wanted: tuple[int | str, ...] | None) -> 
 
 
 def require_finite(**arguments: float) -> None:
-    """Require single numbers, finite and at most 1e100 in size.
+    """Require single numbers, finite and at most 1e150 in size.
 
     Raises
     ------
@@ -197,7 +196,7 @@ def _single(name: str, value: float) -> float:
 
 
 def require_all_positive(**arguments: ArrayLike) -> None:
-    """Require numbers, or arrays of numbers, that are finite and > 0, up to 1e100.
+    """Require numbers, or arrays of numbers, that are finite and > 0, up to 1e150.
 
     Raises
     ------
@@ -213,7 +212,7 @@ def require_all_positive(**arguments: ArrayLike) -> None:
 
 
 def require_all_non_negative(**arguments: ArrayLike) -> None:
-    """Require numbers, or arrays of numbers, that are finite and >= 0, up to 1e100.
+    """Require numbers, or arrays of numbers, that are finite and >= 0, up to 1e150.
 
     Raises
     ------
@@ -237,7 +236,8 @@ def require_between(smallest: float, largest: float, **arguments: float) -> None
         If one is outside, or is an array.
     """
     for name, value in arguments.items():
-        if not smallest <= _single(name, value) <= largest:
+        given = require_real(name, value)
+        if given.ndim != 0 or not smallest <= given <= largest:
             raise ValueError(
                 f"{name} must be a number from {smallest:g} to {largest:g}, got {value}"
             )
@@ -277,6 +277,24 @@ def require_integer_between(smallest: int, largest: int, **arguments: int) -> No
             raise ValueError(
                 f"{name} must be an integer from {smallest} to {largest}, got {value!r}"
             )
+
+
+def require_integers(
+    name: str, values: Sequence[int], smallest: int
+) -> NDArray[np.int64]:
+    """Require one or more integers, each at least ``smallest``; returns shape (n,).
+
+    Raises
+    ------
+    ValueError
+        If they are not, or are none.
+    """
+    given = list(values) if isinstance(values, Iterable) else []
+    if isinstance(values, str) or not given:
+        raise ValueError(f"{name} must be one or more integers, got {values!r}")
+    for value in given:
+        require_integer(smallest, **{name: value})
+    return np.asarray(given, dtype=np.int64)
 
 
 def require_seed(seed: int) -> None:
@@ -375,18 +393,18 @@ def require_snapshots(
     if snapshots is None:
         return [steps]
     require_real(name, snapshots)
-    kept: list[int] = np.atleast_1d(snapshots).tolist()
+    given: list[Any] = list(np.atleast_1d(np.asarray(snapshots, dtype=object)))
     allowed = (
-        len(kept) > 0
-        and all(isinstance(step, int) for step in kept)
-        and kept == sorted(set(kept))
-        and 0 <= kept[0] <= kept[-1] <= steps
+        len(given) > 0
+        and all(_is_integer(step) for step in given)
+        and given == sorted(set(given))
+        and 0 <= given[0] <= given[-1] <= steps
     )
     if not allowed:
         raise ValueError(
             f"{name} must be increasing integers from 0 to {steps}, got {snapshots}"
         )
-    return kept
+    return [int(step) for step in given]
 
 
 def require_edges(edges: ArrayLike) -> Array:

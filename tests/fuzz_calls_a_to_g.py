@@ -3,6 +3,7 @@
 import numpy as np
 from fuzzing import Call
 
+from fpbook.deep_autoencoder import balanced_network, record
 from fpbook.finite_volumes import Grid
 
 BROADCAST = "arguments are broadcast together"
@@ -161,4 +162,232 @@ AUTOENCODER = [
     Call("autoencoder.rayleigh", {"grid": Grid([0, 0], [3, 3], 4), "std": 0.5}),
 ]
 
-CALLS: list[Call] = [*ANNEALED, *AUTOENCODER]
+
+# --- callan_symanzik, correlators, exact_series -------------------------------------
+
+COUPLINGS = {2: 0.5, 4: 1.0}
+EITHER_SIGN = "of either sign"
+TIMES = np.array([0.5, 1.0])
+
+
+def free_correlator(g, t, orders):
+    """Moments of free diffusion, with a small correction by the coupling."""
+    double = {2: 1.0, 4: 3.0, 6: 15.0}
+    return np.array([double[n] * t ** (n / 2) * (1 - n * g * t**2 / 4) for n in orders])
+
+
+CALLAN_SYMANZIK = [
+    Call(
+        "callan_symanzik.characteristics",
+        {
+            "gradient": lambda w: w,
+            "laplacian": lambda w: np.full(len(w), 2.0),
+            "points": np.ones((3, 2)),
+            "times": TIMES,
+        },
+        {("points", "short0 long0 short1 long1"): MANY, ("times", "short0"): MANY},
+    ),
+    Call(
+        "callan_symanzik.ward_residual",
+        {
+            "couplings": COUPLINGS,
+            "temperature": 0.5,
+            "time": 0.5,
+            "order": 2,
+            "identity": "length",
+        },
+        {("order", "zero"): "the mean of 1"},
+    ),
+    Call(
+        "callan_symanzik.running",
+        {
+            "times": 1.1 ** np.arange(8),
+            "second": 1.2 ** np.arange(8),
+            "fourth": 3 * 1.4 ** np.arange(8),
+        },
+    ),
+    Call(
+        "callan_symanzik.callan_symanzik_residual",
+        {
+            "correlator": free_correlator,
+            "coupling": 0.01,
+            "tau": 1.0,
+            "time": 1.5,
+            "orders": [2, 4],
+            "step": 0.01,
+        },
+    ),
+    Call(
+        "callan_symanzik.static_flow",
+        {"curvature": np.array([-1.0, 1.0]), "coupling": 1.0, "temperature": 0.5},
+        {("curvature", "short0 long0"): MANY},
+    ),
+    Call(
+        "callan_symanzik.static_residual",
+        {"curvature": 1.0, "coupling": 1.0, "temperature": 0.5, "orders": [2, 4]},
+        {("curvature", "zero negative"): EITHER_SIGN},
+    ),
+    Call(
+        "callan_symanzik.survival",
+        {"strength": 0.2, "temperature": 0.5, "start": 1.0, "times": TIMES},
+        {
+            ("strength", "zero negative"): EITHER_SIGN,
+            ("times", "short0"): MANY,
+        },
+    ),
+    Call(
+        "callan_symanzik.survival_from_density",
+        {
+            "strength": 0.2,
+            "temperature": 0.5,
+            "start": 1.0,
+            "times": TIMES,
+            "cells": 100,
+        },
+        {
+            ("strength", "zero negative"): EITHER_SIGN,
+            ("times", "short0"): MANY,
+        },
+    ),
+    Call(
+        "correlators.correlators",
+        {
+            "couplings": COUPLINGS,
+            "temperature": 0.5,
+            "times": TIMES,
+            "orders": [2, 4],
+            "half_width": 4.0,
+        },
+        {("times", "short0"): MANY},
+    ),
+    Call("exact_series.moment_series", {"order": 3}),
+    Call("exact_series.static_series", {"order": 3}),
+]
+
+# --- claims -------------------------------------------------------------------------
+
+ANY_TEXT = "any text"
+
+CLAIMS = [
+    Call(
+        "claims.check",
+        {
+            "statement": "two and two are four",
+            "measured": np.array([4.0, 4.0]),
+            "expected": np.array([4.0, 4.0]),
+            "atol": 0.1,
+            "error": np.array([0.1, 0.1]),
+            "source": "arithmetic",
+        },
+        {
+            ("statement source", "text nonsense"): ANY_TEXT,
+            ("atol", "zero"): "exact",
+        },
+        then=lambda result: 1.0,
+    ),
+    Call(
+        "claims.check",
+        {
+            "statement": "two and two are four",
+            "measured": 4.0,
+            "interval": (3.9, 4.1),
+            "hint": "count",
+            "source": "arithmetic",
+        },
+        {
+            ("statement source hint", "text nonsense"): ANY_TEXT,
+            ("measured", "array"): "every element is checked",
+            ("interval", "inf huge"): "open to one side",
+        },
+        then=lambda result: 1.0,
+    ),
+    Call(
+        "claims.check",
+        {
+            "statement": "four",
+            "measured": 4.0,
+            "expected": 4.0,
+            "rtol": 0.1,
+            "source": "x",
+        },
+        {
+            ("statement source", "text nonsense"): ANY_TEXT,
+            ("measured", "array"): "every element is checked",
+            ("rtol", "zero"): "exact",
+        },
+        then=lambda result: 1.0,
+    ),
+]
+
+# --- deep_autoencoder ---------------------------------------------------------------
+
+NETWORK = balanced_network(4, 3, 0)
+X, Y = RNG.standard_normal((5, 4)), RNG.standard_normal((5, 4))
+RECORD = record(X, Y, NETWORK, 0.1, 2, 3, 0)
+
+DEEP_AUTOENCODER = [
+    Call("deep_autoencoder.balanced_network", {"inputs": 4, "hidden": 3, "seed": 0}),
+    Call(
+        "deep_autoencoder.network_gradient",
+        {"network": NETWORK, "x": X, "y": Y},
+        {
+            ("network", "W1_nan W2_nan W_nan W4_nan W5_nan"): A_FIELD,
+            ("x y", "nan inf huge"): A_FIELD,
+        },
+    ),
+    Call(
+        "deep_autoencoder.record",
+        {
+            "inputs": X,
+            "targets": Y,
+            "network": NETWORK,
+            "learning_rate": 0.1,
+            "batch_size": 2,
+            "steps": 2,
+            "seed": 0,
+            "outer_ratio": 0.5,
+            "skip": 1,
+        },
+        {("skip", "zero"): "nothing is skipped"},
+    ),
+    Call(
+        "deep_autoencoder.retrain_whole",
+        {
+            "history": RECORD,
+            "inputs": X,
+            "targets": Y,
+            "start": np.ones((3, 4)),
+            "seed": 0,
+            "snapshots": [0, 2],
+            "chunk": 2,
+        },
+        {
+            ("start", "short0 long0"): MANY,
+            ("history", "blocks_nested blocks_nan"): "the old path is not needed",
+        },
+    ),
+]
+
+# --- dynamic_mean_field -------------------------------------------------------------
+
+DYNAMIC_MEAN_FIELD = [
+    Call(
+        "dynamic_mean_field.mean_field_dynamics",
+        {"g": 1.5, "longest": 10.0, "points": 11},
+    ),
+    Call(
+        "dynamic_mean_field.static_mean_field",
+        {"g": 1.5, "gamma": 0.5},
+        {("gamma", "zero negative"): "in range"},
+    ),
+    Call("dynamic_mean_field.typical_fixed_points", {"g": 1.5}),
+]
+
+CALLS: list[Call] = [
+    *ANNEALED,
+    *AUTOENCODER,
+    *CALLAN_SYMANZIK,
+    *CLAIMS,
+    *DEEP_AUTOENCODER,
+    *DYNAMIC_MEAN_FIELD,
+]

@@ -6,6 +6,7 @@ Each has to be refused by a ``ValueError`` or ``TypeError`` that names the argum
 
 import importlib
 import inspect
+import io
 import pkgutil
 import re
 import signal
@@ -14,6 +15,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -134,7 +136,7 @@ def run(call: Call) -> Any:
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, LONGEST)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             return call.then(function(**call.arguments))
     finally:
@@ -149,7 +151,7 @@ GOOD = (REFUSED, TOLD, ANSWERED, ALLOWED)
 def outcome(tried: Input) -> str:
     """What a bad value led to: one of ``GOOD``, else a description of the failure.
 
-    ``TOLD`` is an overflow or a want of memory that the docstring announces,
+    ``TOLD`` is another error that the docstring announces, such as an overflow,
     ``ANSWERED`` a huge value with a finite result, ``ALLOWED`` a value that the table
     of calls allows.
     """
@@ -173,12 +175,10 @@ def _found(call: Call, argument: str) -> str:
         if re.search(rf"\b{argument}\b", str(error)) and _is_ours(error):
             return REFUSED
         return f"does not name {argument}: {type(error).__name__}: {error}"[:300]
-    except (FloatingPointError, MemoryError) as error:
+    except Exception as error:
         documented = inspect.getdoc(public_functions()[call.function]) or ""
         if f"{type(error).__name__}\n" in documented and str(error):
             return TOLD
-        return f"{type(error).__name__}: {error}"[:300]
-    except Exception as error:
         return f"{type(error).__name__}: {error}"[:300]
     return ANSWERED if is_finite(result) else "returned numbers that are not finite"
 
@@ -204,6 +204,7 @@ def main(calls: list[Call], names: list[str]) -> int:
             continue
         begin = time.perf_counter()
         found = [(str(tried), outcome(tried)) for tried in inputs(call)]
+        run(call)
         counts = Counter(x if x in GOOD else "failed" for _, x in found)
         seconds = time.perf_counter() - begin
         row = " ".join(f"{counts[x]:9}" for x in GOOD)

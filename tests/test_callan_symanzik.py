@@ -105,11 +105,20 @@ def test_flow_to_infinity_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("gradient", "laplacian"),
-    [(lambda w: w[:, 0], lambda w: w[:, 0]), (lambda w: w, lambda w: w)],
+    ("gradient", "laplacian", "told"),
+    [
+        (
+            lambda w: w[:, 0],
+            lambda w: w[:, 0],
+            r"^gradient must return .* \(1, 2\), got",
+        ),
+        (lambda w: w, lambda w: w, r"^laplacian must .* \(1,\), got"),
+        # The integrator would not end.
+        (lambda w: w * np.nan, lambda w: w[:, 0], r"^gradient must return finite"),
+    ],
 )
-def test_flow_wants_fitting_shapes(gradient, laplacian):
-    with pytest.raises(ValueError, match=r"^gradient and laplacian must return shapes"):
+def test_flow_wants_fitting_shapes(gradient, laplacian, told):
+    with pytest.raises(ValueError, match=told):
         characteristics(gradient, laplacian, [[1.0, 2.0]], [1.0])
 
 

@@ -55,6 +55,7 @@ FAILING: dict[str, dict[str, Any]] = {
     "infinity": {"measured": np.inf, "expected": 1.0, "atol": 0.1},
     "infinity, interval": {"measured": np.inf, "interval": (0, np.inf)},
     "nan expected": {"measured": 1.0, "expected": np.nan, "atol": 0.1},
+    "infinity expected": {"measured": 1.0, "expected": np.inf, "rtol": 0.1},
 }
 
 

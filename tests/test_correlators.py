@@ -163,7 +163,7 @@ def test_loss_must_be_bounded_from_below(couplings):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"couplings": {0: 1.0}}, "couplings must be an integer >= 1, got 0"),
+        ({"couplings": {0: 1.0}}, "couplings must be an integer from 1 to 100, got 0"),
         ({"couplings": {2: math.nan}}, "couplings must be finite"),
         ({"temperature": 0.0}, "temperature must be finite and > 0, got 0.0"),
         ({"times": [0.0, 1.0]}, "times must be finite and > 0"),
