@@ -30,7 +30,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import cache
-from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -40,15 +39,24 @@ from scipy.integrate import DOP853
 from torch import Tensor
 
 from fpbook import progress
+from fpbook.validation import (
+    require_callable,
+    require_integer,
+    require_positive,
+    require_type,
+)
 
 Loss = Callable[[Tensor], Tensor]
 Tree = tuple["Tree", ...]
 
-# Fused layers of torch, and the first counter term that comes out wrong with them:
-# the third derivatives of the first two and the second of the last are wrong.
 STEPS_PER_TIME = 100
 """Steps of the integrator per reported time before a field counts as not smooth."""
 
+HIGHEST_ORDER = 12
+"""Of counter terms; the number of trees, and the time, grow threefold with each."""
+
+# Fused layers of torch, and the first counter term that comes out wrong with them:
+# the third derivatives of the first two and the second of the last are wrong.
 WRONG_COUNTER_TERM = {"batch_norm": 2, "layer_norm": 2, "weight_norm": 1}
 
 
@@ -83,8 +91,18 @@ def flat_loss(
     Raises
     ------
     ValueError
-        If the module has no parameters.
+        If the module has no parameters, or inputs or targets are not finite.
+    TypeError
+        If an argument is none of these.
     """
+    require_type(torch.nn.Module, module=module)
+    require_type(Tensor, inputs=inputs, targets=targets)
+    require_callable(criterion=criterion)
+    for name, values in (("inputs", inputs), ("targets", targets)):
+        if values.is_complex() or not torch.isfinite(values).all():
+            raise ValueError(f"{name} must be real and finite, got {values}")
+        if not values.numel():
+            raise ValueError(f"{name} must not be empty, got {tuple(values.shape)}")
     network = copy.deepcopy(module).double()
     parameters = dict(network.named_parameters())
     if not parameters:
@@ -145,8 +163,8 @@ def gradient_descent(
         If an iterate is not finite; names the step.
     """
     _check_problem(loss, theta0)
-    _check_positive("learning_rate", learning_rate)
-    _check_count("steps", steps)
+    require_positive(learning_rate=learning_rate)
+    require_integer(0, steps=steps)
     _check_deterministic(loss, theta0)
     iterates = theta0.new_empty(steps + 1, theta0.numel())
     iterates[0] = theta0.detach()
@@ -163,19 +181,20 @@ def gradient_descent(
     return iterates
 
 
-def _check_problem(loss: Loss, theta: Tensor) -> None:
+def _check_problem(loss: Loss, theta: Tensor, name: str = "theta0") -> None:
+    require_callable(loss=loss)
     if not isinstance(theta, Tensor):
         raise ValueError(
-            f"theta must be a torch tensor of shape (P,), got {type(theta).__name__}"
+            f"{name} must be a torch tensor of shape (P,), got {type(theta).__name__}"
         )
     if theta.dim() != 1 or theta.numel() == 0:
         raise ValueError(
-            f"theta must have shape (P,) with P >= 1, got {tuple(theta.shape)}"
+            f"{name} must have shape (P,) with P >= 1, got {tuple(theta.shape)}"
         )
     if theta.dtype != torch.float64:
-        raise ValueError(f"theta must be float64, got {theta.dtype}")
+        raise ValueError(f"{name} must be float64, got {theta.dtype}")
     if not torch.isfinite(theta).all():
-        raise ValueError("theta must be finite, got NaN or infinity")
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
     with torch.enable_grad():
         value = loss(theta.detach().clone().requires_grad_(True))
     if not isinstance(value, Tensor) or value.dim() != 0:
@@ -188,6 +207,8 @@ def _check_problem(loss: Loss, theta: Tensor) -> None:
             "loss must depend on theta through differentiable torch operations, "
             "got a value without a gradient"
         )
+    if torch.isnan(value):
+        raise ValueError(f"loss must be a number at {name}, got {float(value)}")
 
 
 def _check_deterministic(loss: Loss, theta: Tensor) -> None:
@@ -202,14 +223,10 @@ def _check_deterministic(loss: Loss, theta: Tensor) -> None:
         )
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be finite and > 0, got {value}")
-
-
-def _check_count(name: str, value: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+def _check_order(order: int, highest: int = HIGHEST_ORDER) -> None:
+    require_integer(0, order=order)
+    if order > highest:
+        raise ValueError(f"order must be at most {highest}, got {order}")
 
 
 def _gradient(loss: Loss, theta: Tensor) -> Tensor:
@@ -232,7 +249,7 @@ def counter_term_trees(order: int) -> dict[Tree, Fraction]:
     Parameters
     ----------
     order
-        Which counter term, >= 0; 0 is the field ``f`` itself.
+        Which counter term, from 0 to 12; 0 is the field ``f`` itself.
 
     Returns
     -------
@@ -243,7 +260,7 @@ def counter_term_trees(order: int) -> dict[Tree, Fraction]:
     Raises
     ------
     ValueError
-        If ``order`` is not an integer >= 0.
+        If ``order`` is not an integer from 0 to 12.
 
     Notes
     -----
@@ -254,7 +271,7 @@ def counter_term_trees(order: int) -> dict[Tree, Fraction]:
     >>> counter_term_trees(1)
     {((),): Fraction(-1, 2)}
     """
-    _check_count("order", order)
+    _check_order(order)
     return dict(_counter_term(order))
 
 
@@ -316,7 +333,7 @@ def modified_equation(loss: Loss, theta: Tensor, order: int) -> Tensor:
     theta
         Where to evaluate, shape (P,).
     order
-        Number of counter terms, >= 0.
+        Number of counter terms, from 0 to 12.
 
     Returns
     -------
@@ -339,8 +356,8 @@ def modified_equation(loss: Loss, theta: Tensor, order: int) -> Tensor:
     Source: ``f_j = sum over trees`` of :func:`counter_term_trees`; derived in the
     chapter *What does gradient descent follow?*
     """
-    _check_problem(loss, theta)
-    _check_count("order", order)
+    _check_problem(loss, theta, "theta")
+    _check_order(order)
     _refuse_fused_normalisation(loss, theta, order)
     differentials = _Differentials(loss, theta)
     terms = [differentials.combine(counter_term_trees(j)) for j in range(order + 1)]
@@ -483,7 +500,7 @@ def burst_field(loss: Loss, theta: Tensor, learning_rate: float, order: int) -> 
     learning_rate
         Step length of the burst, > 0.
     order
-        Order of accuracy p, >= 0; 0 gives ``-grad loss``.
+        Order of accuracy p, from 0 to 12; 0 gives ``-grad loss``.
 
     Returns
     -------
@@ -502,9 +519,9 @@ def burst_field(loss: Loss, theta: Tensor, learning_rate: float, order: int) -> 
     Source: logarithm of the shift operator of the iteration; derived in the chapter
     *What does gradient descent follow?*
     """
-    _check_problem(loss, theta)
-    _check_positive("learning_rate", learning_rate)
-    _check_count("order", order)
+    _check_problem(loss, theta, "theta")
+    require_positive(learning_rate=learning_rate)
+    _check_order(order)
     field = _burst(loss, theta, learning_rate, order)
     if not torch.isfinite(field).all():
         gradient_descent(loss, theta, learning_rate, order + 1)  # names the step
@@ -553,7 +570,7 @@ def equation_of_motion(
     steps
         Number of descent steps, >= 0; the horizon is ``steps * learning_rate``.
     order
-        Number of counter terms p, >= 0; 0 is gradient flow.
+        Number of counter terms p, from 0 to 12; 0 is gradient flow.
     method
         ``"series"``: exact counter terms (:func:`modified_equation`);
         ``"burst"``: the Newton series of :func:`burst_field`, for large networks.
@@ -582,15 +599,14 @@ def equation_of_motion(
     chapter *What does gradient descent follow?*
     """
     _check_problem(loss, theta0)
-    _check_positive("learning_rate", learning_rate)
-    _check_count("steps", steps)
-    _check_count("order", order)
-    _check_positive("rtol", rtol)
-    _check_positive("atol", atol)
-    _check_count("samples_per_step", samples_per_step)
-    _check_positive("samples_per_step", samples_per_step)
+    require_positive(learning_rate=learning_rate)
+    require_integer(0, steps=steps)
+    _check_order(order)
+    require_positive(rtol=rtol)
+    require_positive(atol=atol)
+    require_integer(1, samples_per_step=samples_per_step)
     _check_deterministic(loss, theta0)
-    if method not in ("series", "burst"):
+    if not isinstance(method, str) or method not in ("series", "burst"):
         raise ValueError(f"method must be 'series' or 'burst', got {method!r}")
     if method == "series":
         _refuse_fused_normalisation(loss, theta0, order)
@@ -692,7 +708,8 @@ def leading_error(
     steps
         Number of descent steps, >= 0.
     order
-        Order p of the EoM whose error is predicted, >= 0; 0 is gradient flow.
+        Order p of the EoM whose error is predicted, from 0 to 11; 0 is gradient
+        flow.
 
     Returns
     -------
@@ -711,7 +728,7 @@ def leading_error(
     -----
     Source: derived in the chapter *What does gradient descent follow?*
     """
-    _check_count("order", order)
+    _check_order(order, HIGHEST_ORDER - 1)
     iterates = gradient_descent(loss, theta0, learning_rate, steps)
     _refuse_fused_normalisation(loss, theta0, order + 1)
     source = {
@@ -758,7 +775,7 @@ def largest_learning_rate(
     tolerance
         Largest accepted Euclidean distance between EoM and descent, > 0.
     order
-        Order p of the EoM, >= 0; 0 is gradient flow.
+        Order p of the EoM, from 0 to 11; 0 is gradient flow.
 
     Returns
     -------
@@ -779,9 +796,9 @@ def largest_learning_rate(
     """
     _check_problem(loss, theta0)
     _check_deterministic(loss, theta0)
-    _check_positive("horizon", horizon)
-    _check_positive("tolerance", tolerance)
-    _check_count("order", order)
+    require_positive(horizon=horizon)
+    require_positive(tolerance=tolerance)
+    _check_order(order, HIGHEST_ORDER - 1)
     _refuse_fused_normalisation(loss, theta0, order + 1)
     source = {tree: -c for tree, c in counter_term_trees(order + 1).items()}
     size = theta0.numel()

@@ -15,7 +15,7 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fpbook import progress
+from fpbook.validation import (
+    require_callable,
+    require_type,
+)
 
 MOST_PARAMETERS = 2
 MOST_FRAMES = 25
@@ -83,6 +87,14 @@ def explore(
     TypeError
         If ``draw`` returns no figure; names the parameters of the call.
     """
+    require_callable(draw=draw)
+    for argument, mapping in (("labels", labels), ("start", start)):
+        if mapping is not None:
+            require_type(Mapping, **{argument: mapping})
+    for label in (labels or {}).values():
+        require_type(str, labels=label)
+    if play is not None:
+        require_type(str, play=play)
     _check_values(draw, values)
     names = {name: name.replace("_", " ") for name in values}
     first = {name: offered[0] for name, offered in values.items()}
@@ -119,8 +131,11 @@ def _check_values(
         )
     frames = 1
     for name, offered in values.items():
+        require_type(Collection, **{name: offered})
         if isinstance(offered, str) or len(offered) < 2:
             raise ValueError(f"{name} must offer at least two values, got {offered!r}")
+        for value in offered:
+            require_type((int, float, str, np.number), **{name: value})
         if len(set(offered)) != len(offered):
             raise ValueError(f"{name} offers a value twice: {list(offered)}")
         frames *= len(offered)

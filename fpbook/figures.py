@@ -15,6 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import NullFormatter
 
+from fpbook.validation import (
+    require_finite,
+    require_real,
+    require_type,
+)
+
 TEXT_WIDTH = 5.6
 """Width of a figure that fills the text, in inches."""
 
@@ -67,9 +73,9 @@ def size(width: float = 1.0, aspect: float = 0.6) -> tuple[float, float]:
     ValueError
         If ``width`` is not in (0, 1] or ``aspect`` is not > 0.
     """
-    if not 0 < width <= 1:
+    if require_real("width", width).ndim != 0 or not 0 < width <= 1:
         raise ValueError(f"width must be in (0, 1] text widths, got {width}")
-    if not aspect > 0:
+    if require_real("aspect", aspect).ndim != 0 or not 0 < aspect < math.inf:
         raise ValueError(f"aspect must be > 0, got {aspect}")
     return TEXT_WIDTH * width, TEXT_WIDTH * width * aspect
 
@@ -86,6 +92,8 @@ def plain_powers(axis: Axis) -> None:
     axis
         An axis with a logarithmic scale, ``axes.xaxis`` or ``axes.yaxis``.
     """
+
+    require_type(Axis, axis=axis)
 
     def label(value: float, _: object) -> str:
         power = round(math.log10(value)) if value > 0 else 0
@@ -116,9 +124,12 @@ def label_line(axes: Axes, text: str, at: float, offset: float = 4.0) -> None:
     ValueError
         If the axes hold no line or ``at`` is not in [0, 1].
     """
+    require_type(Axes, axes=axes)
+    require_type(str, text=text)
+    require_finite(offset=offset)
     if not axes.lines:
         raise ValueError("axes hold no line to label")
-    if not 0 <= at <= 1:
+    if require_real("at", at).ndim != 0 or not 0 <= at <= 1:
         raise ValueError(f"at must be in [0, 1], got {at}")
     line = axes.lines[-1]
     x, y = (np.asarray(values, dtype=float) for values in line.get_data())

@@ -33,6 +33,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from fpbook.validation import (
+    LARGEST,
+    LARGEST_COUNT,
+    require_real,
+    require_type,
+)
+
 Array = NDArray[np.float64]
 Field = Callable[[Array], Array]
 Diffusion = float | ArrayLike | Field
@@ -81,8 +88,8 @@ class Grid:
         self, lower: ArrayLike, upper: ArrayLike, cells: int | Sequence[int]
     ) -> None:
         low, high = (
-            np.atleast_1d(np.asarray(lower, dtype=float)),
-            np.atleast_1d(np.asarray(upper, dtype=float)),
+            np.atleast_1d(require_real("lower", lower)),
+            np.atleast_1d(require_real("upper", upper)),
         )
         if low.ndim != 1 or not 1 <= low.size <= MOST_DIMENSIONS:
             raise ValueError(
@@ -97,18 +104,19 @@ class Grid:
                 f"upper must be above lower along each axis and both finite, got "
                 f"lower {lower!r} and upper {upper!r}"
             )
-        counts = (
-            np.broadcast_to(np.asarray(cells), low.shape)
-            if np.ndim(cells) == 0
-            else np.asarray(cells)
-        )
-        if (
-            counts.shape != low.shape
-            or counts.dtype.kind not in "iu"
-            or np.any(counts < 2)
+        counts = np.asarray(cells, dtype=object)
+        if counts.ndim == 0:
+            counts = np.broadcast_to(counts, low.shape)
+        if counts.shape != low.shape or not all(
+            isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 2
+            for n in counts
         ):
             raise ValueError(
                 f"cells must be an integer >= 2, or {low.size} of them, got {cells!r}"
+            )
+        if math.prod(int(n) for n in counts) > LARGEST_COUNT:
+            raise ValueError(
+                f"cells must be at most {LARGEST_COUNT:g} in all, got {cells!r}"
             )
         self.shape: tuple[int, ...] = tuple(int(n) for n in counts)
         self.edges: tuple[Array, ...] = tuple(
@@ -168,6 +176,7 @@ def gaussian(grid: Grid, mean: ArrayLike, std: ArrayLike) -> Array:
     ValueError
         If ``mean`` or ``std`` has the wrong length or a value that is not allowed.
     """
+    require_type(Grid, grid=grid)
     d = len(grid.shape)
     means, stds = per_axis("mean", mean, d), per_axis("std", std, d)
     if np.any(stds <= 0):
@@ -184,8 +193,8 @@ def gaussian(grid: Grid, mean: ArrayLike, std: ArrayLike) -> Array:
 
 
 def per_axis(name: str, values: ArrayLike, d: int) -> Array:
-    given = np.asarray(values, dtype=float)
-    if given.shape not in ((), (d,)) or not np.all(np.isfinite(given)):
+    given = require_real(name, values)
+    if given.shape not in ((), (d,)) or not np.all(np.abs(given) <= LARGEST):
         raise ValueError(
             f"{name} must be a finite number or {d} of them, one per axis, "
             f"got {values!r}"
@@ -203,7 +212,7 @@ def on_grid(
     shape = tuple(len(axis) for axis in axes)
     values = np.empty((*shape, *inner))
     for rows, points in _blocks(axes, POINTS_AT_ONCE):
-        block = np.asarray(function(points), dtype=float)
+        block = require_real(f"what {name} returns", function(points))
         if block.shape != (len(points), *inner):
             wanted = ", ".join(["n", *map(str, inner)])
             raise ValueError(
@@ -231,7 +240,8 @@ def read_diffusion(
                 f"diffusion must be >= 0 and not zero everywhere, got {diffusion!r}"
             )
         return np.maximum(constant, SMALLEST_DIFFUSION * constant.max()), None
-    probe = np.asarray(diffusion(np.stack([c[:1] for c in grid.centers], axis=-1)))
+    first = np.stack([c[:1] for c in grid.centers], axis=-1)
+    probe = require_real("what diffusion returns", diffusion(first))
     inner = (2, 2) if d == 2 and probe.ndim == 3 else (d,)
     values = on_grid("diffusion", diffusion, grid.centers, inner)
     if inner == (d,):

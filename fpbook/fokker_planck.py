@@ -56,7 +56,15 @@ from fpbook.time_stepping import (
     lu_step,
     strang_step,
 )
-from fpbook.validation import MASS_TOLERANCE, require_times
+from fpbook.validation import (
+    MASS_TOLERANCE,
+    require_callable,
+    require_integer_between,
+    require_positive,
+    require_real,
+    require_times,
+    require_type,
+)
 
 __all__ = [
     "FokkerPlanck",
@@ -148,6 +156,11 @@ class FokkerPlanck:
         if (potential is None) == (drift is None):
             given = "neither" if potential is None else "both"
             raise ValueError(f"give either potential or drift, got {given}")
+        require_type(Grid, grid=grid)
+        if potential is not None:
+            require_callable(potential=potential)
+        if drift is not None:
+            require_callable(drift=drift)
         self.grid = grid
         _refuse_without_memory(grid)
         d = len(grid.shape)
@@ -242,8 +255,8 @@ class FokkerPlanck:
         """
         start = self._checked(density)
         moments = require_times(times)
-        if dt is not None and not (np.isfinite(dt) and dt > 0):
-            raise ValueError(f"dt must be > 0, got {dt}")
+        if dt is not None:
+            require_positive(dt=dt)
         result = np.empty((len(moments), *self.grid.shape))
         with progress.bar(float(moments[-1]), "Fokker-Planck") as bar:
             march = Marching(self._make_step, self.grid.cell_volume, bar)
@@ -288,7 +301,7 @@ class FokkerPlanck:
         return strang_step(self._faces, dt)
 
     def _checked(self, density: Array) -> Array:
-        given = np.asarray(density, dtype=float)
+        given = require_real("density", density)
         shape = self.grid.shape
         if given.shape != shape:
             raise ValueError(
@@ -411,7 +424,7 @@ class FokkerPlanck:
         Raises
         ------
         ValueError
-            If the density has the wrong shape.
+            If the density has the wrong shape or is not finite.
         """
         given = self._shaped(density, leading=False)
         flow = np.zeros((len(self.grid.shape), *self.grid.shape))
@@ -450,7 +463,7 @@ class FokkerPlanck:
         Raises
         ------
         ValueError
-            If a shape does not fit.
+            If a shape does not fit or a number is not finite.
         """
         given = self._shaped(density, leading=True)
         if callable(observable):
@@ -490,7 +503,7 @@ class FokkerPlanck:
         return self._integral(given * self._levels + self._temperature * entropy)
 
     def _shaped(self, values: ArrayLike, leading: bool, name: str = "density") -> Array:
-        given = np.asarray(values, dtype=float)
+        given = require_real(name, values)
         shape, d = self.grid.shape, len(self.grid.shape)
         if given.shape[-d:] != shape or (given.ndim > d and not leading):
             more = " (after any leading axes)" if leading else ""
@@ -498,6 +511,8 @@ class FokkerPlanck:
                 f"{name} must have the shape {shape} of the grid{more}, "
                 f"got {given.shape}"
             )
+        if not given.size or not np.all(np.isfinite(given)):
+            raise ValueError(f"{name} must be finite, got {values!r}")
         return given
 
     def _integral(self, values: Array) -> float | Array:
@@ -530,8 +545,7 @@ class FokkerPlanck:
             If d > 2 or ``k`` is out of range.
         """
         cells = math.prod(self.grid.shape)
-        if not isinstance(k, int | np.integer) or not 1 <= k <= cells - 3:
-            raise ValueError(f"k must be an integer from 1 to {cells - 3}, got {k!r}")
+        require_integer_between(1, cells - 3, k=k)
         generator = self.generator
         if len(self.grid.shape) == 1:
             up, down = self._faces[0].up, self._faces[0].down

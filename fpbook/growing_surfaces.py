@@ -29,9 +29,13 @@ from numpy.typing import ArrayLike, NDArray
 from fpbook import progress
 from fpbook.validation import (
     require_choice,
+    require_finite,
+    require_flag,
     require_integer,
     require_non_negative,
     require_positive,
+    require_real,
+    require_seed,
     require_snapshots,
     require_times,
 )
@@ -102,7 +106,8 @@ def last_passage(
         If an argument is out of range.
     """
     require_integer(1, width=width, samples=1 if samples is None else samples)
-    require_integer(0, steps=steps, seed=seed)
+    require_integer(0, steps=steps)
+    require_seed(seed)
     require_choice(("flat", "point", "stationary"), geometry=geometry)
     kept = require_snapshots(times, steps, "times")
     rng = np.random.default_rng(seed)
@@ -240,7 +245,8 @@ def directed_polymer(
         noise of sixteen steps is beyond it.
     """
     require_integer(1, width=width, samples=1 if samples is None else samples)
-    require_integer(0, steps=steps, seed=seed)
+    require_integer(0, steps=steps)
+    require_seed(seed)
     require_non_negative(strength=strength)
     kept = require_snapshots(times, steps, "times")
     rng = np.random.default_rng(seed)
@@ -340,11 +346,11 @@ def kpz_equation(
     """
     require_integer(2, width=width)
     require_integer(1, samples=1 if samples is None else samples)
-    require_integer(0, seed=seed)
+    require_seed(seed)
     require_positive(viscosity=viscosity, dt=dt)
     require_non_negative(noise=noise)
-    if not np.isfinite(nonlinearity):
-        raise ValueError(f"nonlinearity must be finite, got {nonlinearity}")
+    require_finite(nonlinearity=nonlinearity)
+    require_flag(stationary=stationary)
     moments = require_times(times)
     rng = np.random.default_rng(seed)
     height = np.zeros((samples or 1, width))
@@ -463,9 +469,10 @@ def random_environment_walk(
     FloatingPointError
         If a probability is below the range of numbers, 1e-300.
     """
-    require_integer(0, steps=steps, seed=seed)
+    require_integer(0, steps=steps)
+    require_seed(seed)
     require_integer(1, samples=samples)
-    v = np.atleast_1d(np.asarray(velocities, dtype=float))
+    v = np.atleast_1d(require_real("velocities", velocities))
     if v.ndim != 1 or not v.size or not np.all(np.abs(v) <= 1):
         raise ValueError(
             f"velocities must be from -1 to 1, shape (n,), got {velocities!r}"

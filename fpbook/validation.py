@@ -402,7 +402,8 @@ def require_snapshots(
     )
     if not allowed:
         raise ValueError(
-            f"{name} must be increasing integers from 0 to {steps}, got {snapshots}"
+            f"{name} must be increasing integers from 0 to {steps}, got {snapshots} "
+            f"for steps = {steps}"
         )
     return [int(step) for step in given]
 

@@ -1,10 +1,24 @@
 """Calls that are right, for the modules from annealed to growing_surfaces."""
 
 import numpy as np
+import torch
 from fuzzing import Call
+from matplotlib.figure import Figure
 
 from fpbook.deep_autoencoder import balanced_network, record
-from fpbook.finite_volumes import Grid
+from fpbook.finite_volumes import Grid, gaussian
+from fpbook.fokker_planck import FokkerPlanck
+
+
+def of(arguments, allowed):
+    """What a table of several functions allows for some arguments."""
+    return {
+        (name, bad): reason
+        for (names, bad), reason in allowed.items()
+        for name in names.split()
+        if name in arguments
+    }
+
 
 BROADCAST = "arguments are broadcast together"
 
@@ -383,6 +397,253 @@ DYNAMIC_MEAN_FIELD = [
     Call("dynamic_mean_field.typical_fixed_points", {"g": 1.5}),
 ]
 
+# --- equation_of_motion -------------------------------------------------------------
+
+
+def basin(theta):
+    return (theta**2).sum() / 2 + (theta**4).sum() / 4
+
+
+THETA = torch.tensor([0.5, -0.3], dtype=torch.float64)
+DESCENT = {"loss": basin, "theta0": THETA, "learning_rate": 0.1, "steps": 2}
+FLOW = {
+    ("theta theta0", "short0 long0"): "any number of parameters",
+    ("steps", "zero"): "the start alone",
+    ("order", "zero"): "gradient flow",
+}
+JUDGED_LATER = "the loss is checked where it is used"
+
+EQUATION_OF_MOTION = [
+    Call(
+        "equation_of_motion.flat_loss",
+        {
+            "module": torch.nn.Linear(2, 1),
+            "inputs": torch.ones(3, 2),
+            "targets": torch.ones(3, 1),
+            "criterion": torch.nn.functional.mse_loss,
+        },
+        {
+            ("inputs targets", "nested short0 long0 long1 whole"): JUDGED_LATER,
+            ("inputs", "short1"): JUDGED_LATER,
+            ("inputs targets", "single huge"): "converted to float64",
+            ("criterion", "returns_nan returns_shape returns_text returns_none"): (
+                JUDGED_LATER
+            ),
+        },
+        then=lambda pair: pair[1],
+    ),
+    Call("equation_of_motion.gradient_descent", DESCENT, of(DESCENT, FLOW)),
+    Call("equation_of_motion.counter_term_trees", {"order": 2}, of(["order"], FLOW)),
+    Call(
+        "equation_of_motion.modified_equation",
+        {"loss": basin, "theta": THETA, "order": 1},
+        of(["theta", "order"], FLOW),
+    ),
+    Call(
+        "equation_of_motion.burst_field",
+        {"loss": basin, "theta": THETA, "learning_rate": 0.1, "order": 1},
+        of(["theta", "order"], FLOW),
+    ),
+    Call(
+        "equation_of_motion.equation_of_motion",
+        {
+            **DESCENT,
+            "order": 1,
+            "method": "burst",
+            "rtol": 1e-8,
+            "atol": 1e-8,
+            "samples_per_step": 2,
+        },
+        of(["theta0", "steps", "order"], FLOW),
+    ),
+    Call(
+        "equation_of_motion.leading_error",
+        {**DESCENT, "order": 1},
+        of(["theta0", "steps", "order"], FLOW),
+    ),
+    Call(
+        "equation_of_motion.largest_learning_rate",
+        {
+            "loss": basin,
+            "theta0": THETA,
+            "horizon": 0.5,
+            "tolerance": 0.1,
+            "order": 1,
+        },
+        of(["theta0", "order"], FLOW),
+    ),
+]
+
+# --- explore, figures ---------------------------------------------------------------
+
+
+def draw(height):
+    figure = Figure(figsize=(1.5, 1))
+    figure.add_subplot().plot([0, height])
+    return figure
+
+
+def static_page(shown):
+    return len(shown._repr_mimebundle_()["text/html"])
+
+
+def axes_with_a_line():
+    axes = Figure().add_subplot()
+    axes.plot([1.0, 2.0], [1.0, 2.0])
+    return axes
+
+
+EXPLORE = [
+    Call(
+        "explore.explore",
+        {
+            "draw": draw,
+            "labels": {"height": "a height"},
+            "start": {"height": 2.0},
+            "play": "height",
+            "height": [1.0, 2.0],
+        },
+        {
+            ("draw", "returns_nan"): "a figure cannot be NaN",
+            ("labels", "textual"): ANY_TEXT,
+        },
+        then=lambda shown: 1.0,
+    ),
+    Call("figures.size", {"width": 0.5, "aspect": 0.6}),
+    Call(
+        "figures.plain_powers",
+        {"axis": axes_with_a_line().xaxis},
+        then=lambda result: 1.0,
+    ),
+    Call(
+        "figures.label_line",
+        {"axes": axes_with_a_line(), "text": "a line", "at": 0.5, "offset": 4.0},
+        {
+            ("text", "text nonsense"): ANY_TEXT,
+            ("at", "zero"): "the first point",
+            ("offset", "zero negative"): "to any side",
+        },
+        then=lambda result: 1.0,
+    ),
+]
+
+# --- finite_volumes, fokker_planck --------------------------------------------------
+
+LINE, PLANE = Grid(-4, 4, 20), Grid([-4, -4], [4, 4], [6, 8])
+DENSITY = gaussian(LINE, 0.0, 0.5) / (gaussian(LINE, 0.0, 0.5).sum() * LINE.cell_volume)
+EQUATION = FokkerPlanck(LINE, 0.5, potential=lambda w: w[:, 0] ** 2 / 2)
+
+
+def tensor(w):
+    return np.tile([[0.5, 0.1], [0.1, 0.4]], (len(w), 1, 1))
+
+
+FOKKER_PLANCK = [
+    Call(
+        "finite_volumes.Grid",
+        {"lower": [-1.0, -1.0], "upper": [1.0, 1.0], "cells": [3, 4]},
+        then=lambda grid: grid.cell_volume,
+    ),
+    Call(
+        "finite_volumes.Grid",
+        {"lower": -1.0, "upper": 1.0, "cells": 3},
+        {("lower", "negative zero"): "in order", ("upper", "zero"): "in order"},
+        then=lambda grid: grid.cell_volume,
+    ),
+    Call(
+        "finite_volumes.gaussian",
+        {"grid": PLANE, "mean": np.array([0.0, 0.1]), "std": np.array([0.5, 0.6])},
+    ),
+    *(
+        Call(
+            "fokker_planck.FokkerPlanck",
+            {"grid": PLANE, "diffusion": diffusion, **force},
+            {("diffusion", other): "a number, one per axis, or a function"},
+            then=lambda equation: equation.generator.data,
+        )
+        for diffusion, other in (
+            (0.5, "array"),
+            (np.array([0.5, 0.4]), ""),
+            (lambda w: np.full(w.shape, 0.5), "number"),
+            (tensor, "number"),
+        )
+        for force in (
+            {"potential": lambda w: np.sum(w**2, axis=1) / 2},
+            {"drift": lambda w: -w},
+        )
+    ),
+    Call(
+        "fokker_planck.FokkerPlanck.evolve",
+        {"self": EQUATION, "density": DENSITY, "times": TIMES, "dt": 0.1},
+        {("times", "short0"): MANY},
+    ),
+    Call("fokker_planck.FokkerPlanck.current", {"self": EQUATION, "density": DENSITY}),
+    *(
+        Call(
+            "fokker_planck.FokkerPlanck.mean",
+            {"self": EQUATION, "observable": observable, "density": DENSITY},
+            {("density", "nested"): "axes of times in front"},
+        )
+        for observable in (LINE.centers[0], lambda w: w[:, 0])
+    ),
+    Call(
+        "fokker_planck.FokkerPlanck.free_energy",
+        {"self": EQUATION, "density": DENSITY},
+        {("density", "nested"): "axes of times in front"},
+    ),
+    Call("fokker_planck.FokkerPlanck.relaxation_rates", {"self": EQUATION, "k": 2}),
+]
+
+# --- growing_surfaces ---------------------------------------------------------------
+
+SURFACE = {"width": 3, "steps": 4, "seed": 0}
+NO_STEP = "the start alone"
+
+GROWING_SURFACES = [
+    *(
+        Call(
+            "growing_surfaces.last_passage",
+            {**SURFACE, "geometry": geometry, "times": [3, 4], "samples": 2},
+        )
+        for geometry in ("flat", "point")
+    ),
+    Call(
+        "growing_surfaces.directed_polymer",
+        {**SURFACE, "strength": 1.0, "times": [0, 4], "samples": 2},
+        {("strength", "zero"): NO_NOISE},
+    ),
+    Call(
+        "growing_surfaces.kpz_equation",
+        {
+            "width": 4,
+            "times": TIMES,
+            "seed": 0,
+            "viscosity": 1.0,
+            "nonlinearity": 3.0,
+            "noise": 1.0,
+            "dt": 0.1,
+            "stationary": True,
+            "samples": 2,
+        },
+        {
+            ("times", "short0"): MANY,
+            ("nonlinearity", "zero negative"): EITHER_SIGN,
+            ("noise", "zero"): NO_NOISE,
+        },
+    ),
+    Call(
+        "growing_surfaces.random_environment_walk",
+        {
+            "steps": 4,
+            "seed": 0,
+            "velocities": np.array([0.0, 0.5]),
+            "times": [2, 4],
+            "samples": 2,
+        },
+        {("velocities", "short0 long0"): MANY},
+    ),
+]
+
 CALLS: list[Call] = [
     *ANNEALED,
     *AUTOENCODER,
@@ -390,4 +651,8 @@ CALLS: list[Call] = [
     *CLAIMS,
     *DEEP_AUTOENCODER,
     *DYNAMIC_MEAN_FIELD,
+    *EQUATION_OF_MOTION,
+    *EXPLORE,
+    *FOKKER_PLANCK,
+    *GROWING_SURFACES,
 ]

@@ -102,8 +102,12 @@ def _bad_tensors(good: Tensor) -> dict[str, Any]:
         found[f"short{axis}"] = good.narrow(axis, 0, size - 1)
         found[f"long{axis}"] = torch.cat([good, good.narrow(axis, 0, 1)], axis)
     if good.is_floating_point():
-        found |= {"single": good.float(), "complex": good + 1j, "whole": good.long()}
-        for name, number in {"nan": np.nan, "inf": np.inf, "huge": HUGE}.items():
+        found |= {"complex": good + 1j, "whole": good.long()}
+        numbers = {"nan": np.nan, "inf": np.inf}
+        if good.dtype == torch.float64:
+            found["single"] = good.float()
+            numbers["huge"] = HUGE
+        for name, number in numbers.items():
             found[name] = good.detach().clone()
             found[name].view(-1)[-1] = number
     return found

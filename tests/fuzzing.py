@@ -117,8 +117,9 @@ def inputs(call: Call) -> Iterator[Input]:
         if argument == "self":
             continue
         for name, value in bad_values(argument, good).items():
-            by_default = name == "none" and parameters[argument].default is None
-            if not by_default:
+            # Arguments of a **mapping have no parameter of their own.
+            parameter = parameters.get(argument)
+            if name != "none" or parameter is None or parameter.default is not None:
                 yield Input(call, argument, name, value)
 
 
@@ -133,12 +134,19 @@ def run(call: Call) -> Any:
         raise TooLongError
 
     function = public_functions()[call.function]
+    parameters = inspect.signature(function).parameters
+    others = dict(call.arguments)
+    first = [
+        others.pop(name)
+        for name, parameter in parameters.items()
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY
+    ]
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, LONGEST)
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            return call.then(function(**call.arguments))
+            return call.then(function(*first, **others))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

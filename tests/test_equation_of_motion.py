@@ -1369,15 +1369,15 @@ def square(theta):
 @pytest.mark.parametrize(
     ("theta", "message"),
     [
-        (torch.ones(2), "theta must be float64, got torch.float32"),
-        (torch.ones(2, dtype=torch.int64), "theta must be float64, got torch.int64"),
-        (torch.ones(2, 2).double(), r"theta must have shape \(P,\).*got \(2, 2\)"),
-        (torch.tensor(1.0).double(), r"theta must have shape \(P,\).*got \(\)"),
-        (torch.ones(0).double(), r"theta must have shape \(P,\).*got \(0,\)"),
-        (vector(1.0, math.nan), "theta must be finite"),
-        (vector(1.0, math.inf), "theta must be finite"),
-        (np.ones(2), "theta must be a torch tensor.*got ndarray"),
-        ([1.0, 2.0], "theta must be a torch tensor.*got list"),
+        (torch.ones(2), "theta0? must be float64, got torch.float32"),
+        (torch.ones(2, dtype=torch.int64), "theta0? must be float64, got torch.int64"),
+        (torch.ones(2, 2).double(), r"theta0? must have shape \(P,\).*got \(2, 2\)"),
+        (torch.tensor(1.0).double(), r"theta0? must have shape \(P,\).*got \(\)"),
+        (torch.ones(0).double(), r"theta0? must have shape \(P,\).*got \(0,\)"),
+        (vector(1.0, math.nan), "theta0? must be finite"),
+        (vector(1.0, math.inf), "theta0? must be finite"),
+        (np.ones(2), "theta0? must be a torch tensor.*got ndarray"),
+        ([1.0, 2.0], "theta0? must be a torch tensor.*got list"),
     ],
 )
 def test_bad_theta(function, theta, message):
