@@ -9,6 +9,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fpbook.deep_autoencoder import (
     Network,
@@ -60,6 +62,35 @@ def test_gradient_of_a_network_is_that_of_automatic_differentiation():
         network_gradient(network(), x, y), torch_gradient(network(), x, y), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=ROUNDING)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    angle=st.floats(-math.pi, math.pi),
+    stretch=st.floats(0.5, 2),
+)
+def test_gradient_obeys_the_symmetry_of_the_linear_decoder(seed, angle, stretch):
+    # The loss knows W5 W4 alone: it is the same for W5 S^-1 and S W4, and the gradient
+    # is orthogonal to all of these, which makes flow conserve W4 W4^T - W5^T W5.
+    x, y = pairs(seed)
+    before = network(seed + 1)
+    slope = network_gradient(before, x, y)
+    balance = slope.W4 @ before.W4.T - before.W5.T @ slope.W5
+    np.testing.assert_allclose(balance, 0, atol=10 * ROUNDING)
+    turn = np.eye(HIDDEN)
+    turn[:2, :2] = [
+        [math.cos(angle), -math.sin(angle)],
+        [math.sin(angle), math.cos(angle)],
+    ]
+    S = stretch * turn
+    after = before._replace(W4=S @ before.W4, W5=before.W5 @ np.linalg.inv(S))
+    turned = network_gradient(after, x, y)
+    for ours, theirs in (
+        (turned.W, slope.W),
+        (S.T @ turned.W4, slope.W4),
+        (turned.W5 @ np.linalg.inv(S).T, slope.W5),
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=100 * ROUNDING)
 
 
 def test_gradients_of_many_networks_are_those_of_each():

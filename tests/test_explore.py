@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 import sys
@@ -14,6 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup, Tag
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -94,6 +97,33 @@ def test_one_slider_offers_its_values_in_order() -> None:
     assert texts == ["height 5", "height 2", "height 9"]
     for image, value in zip(images, [5, 2, 9], strict=True):
         assert colour_of(value) in image
+
+
+SMALL = st.lists(st.integers(1, 20), min_size=2, max_size=3, unique=True)
+
+
+# Each example draws up to nine frames.
+@settings(max_examples=10, deadline=None)
+@given(heights=SMALL, widths=SMALL, data=st.data())
+def test_every_combination_is_there_once_and_the_start_is_shown(
+    heights: list[int], widths: list[int], data: st.DataObject
+) -> None:
+    start = {
+        "height": data.draw(st.sampled_from(heights)),
+        "width": data.draw(st.sampled_from(widths)),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(progress.STATIC_ENVIRONMENT, "1")
+        shown = explore(draw_two, start=start, height=heights, width=widths)
+    explorer = page_of(shown)
+    _, texts = frames_of(explorer)
+    combinations = itertools.product(heights, widths)
+    assert texts == [f"{h:g} high & {w:g} wide" for h, w in combinations]
+    told = "{height:g} high & {width:g} wide".format(**start)
+    (still,) = explorer.select("img")
+    assert still["alt"] == shown.text == told
+    places = [int(slider["value"]) for slider in explorer.select("input[type=range]")]
+    assert places == [heights.index(start["height"]), widths.index(start["width"])]
 
 
 @pytest.mark.usefixtures("static")

@@ -10,8 +10,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from fpbook import figures
@@ -38,6 +41,24 @@ def axes() -> Axes:
 )
 def test_size(width: float, aspect: float, inches: tuple[float, float]) -> None:
     assert figures.size(width, aspect) == pytest.approx(inches)
+
+
+@given(width=st.floats(1e-3, 1), share=st.floats(1e-3, 1), aspect=st.floats(1e-3, 1e3))
+def test_size_scales_with_its_width(width: float, share: float, aspect: float) -> None:
+    whole, part = figures.size(width, aspect), figures.size(width * share, aspect)
+    assert part == pytest.approx((whole[0] * share, whole[1] * share))
+    assert whole[1] / whole[0] == pytest.approx(aspect)
+    assert part[0] <= whole[0] <= figures.TEXT_WIDTH
+
+
+@given(power=st.integers(-300, 300))
+def test_labels_of_decades_can_be_read_back(power: int) -> None:
+    axis = Figure().add_subplot().xaxis
+    figures.plain_powers(axis)
+    label = axis.get_major_formatter()(10.0**power)
+    lowered = {raised: plain for plain, raised in figures.RAISED.items()}
+    assert label.startswith("10")
+    assert int(label[2:].translate(lowered)) == power
 
 
 def test_size_fills_the_text_by_default() -> None:
