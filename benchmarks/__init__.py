@@ -1,0 +1,1 @@
+"""Speed and memory of every kernel, next to the error reached: ``make benchmark``."""
