@@ -116,14 +116,17 @@ class Case:
     error
         (result, size) -> error.
     tolerance
-        Error that the kernel reaches at every size, and that the settings of the peers
-        are chosen for: ratios are at equal error.
+        Error that the kernel reaches at the largest size, and that the settings of the
+        peers are chosen for: ratios are at equal error.
     reference
         The plain way with numpy, scipy or torch, as one would write it at first.
     peers
         Libraries that do the same.
     target
         What to reach, if there is a target.
+    order
+        Power of the size by which the error falls; 0 asks for ``tolerance`` at every
+        size, 1 for twice as much at half the largest one.
     """
 
     name: str
@@ -140,6 +143,11 @@ class Case:
     reference: Peer
     peers: tuple[Peer, ...] = ()
     target: Target | None = None
+    order: float = 0.0
+
+    def asked(self, size: int) -> float:
+        """Return the error that is asked for at a size."""
+        return float(self.tolerance * (self.sizes[-1] / size) ** self.order)
 
     def contenders(self) -> tuple[Peer, ...]:
         """List the kernel, the reference and the peers, in this order."""
@@ -161,8 +169,8 @@ class Series:
     first_seconds
         Seconds of the clock for setting up and calling once at the smallest size: it
         imports and compiles what is needed.
-    sizes, seconds, rounds, errors
-        Size, median CPU time of a call, number of rounds, error.
+    sizes, seconds, rounds, errors, asked
+        Size, median CPU time of a call, number of rounds, error, error asked for.
     megabytes
         Memory that one call adds at the last of the sizes, in 10^6 bytes; None where
         it cannot be measured.
@@ -177,6 +185,7 @@ class Series:
     seconds: list[float] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
+    asked: list[float] = field(default_factory=list)
     megabytes: float | None = None
 
 
@@ -216,6 +225,7 @@ def measure(case: Case) -> list[Series]:
                     series.seconds.append(seconds)
                     series.rounds.append(rounds)
                     series.errors.append(float(case.error(result, size)))
+                    series.asked.append(case.asked(size))
     for series in found:
         if series.sizes:
             series.megabytes = added_memory(case, series.name, series.sizes[-1])

@@ -85,7 +85,7 @@ def table(entry: Entry) -> str:
             continue
         memory = series["megabytes"]
         reached = series["errors"][-1]
-        sign = "" if reached <= entry["tolerance"] else " !"
+        sign = "" if reached <= series["asked"][-1] else " !"
         lines.append(
             _row(
                 series["name"],
