@@ -74,8 +74,8 @@ def moment_series(order: int) -> tuple[Series, Series]:
     beta = [2 * j * c for j, c in enumerate(coupling)]
     gamma = _quotient([j * c for j, c in enumerate(second)], second)
     gamma[0] += Fraction(1, 2)
-    inverse = _inverse(coupling)
-    return _composed(beta, inverse), _composed(gamma, inverse)
+    in_coupling = _in_powers_of(coupling, beta, gamma)
+    return in_coupling[0], in_coupling[1]
 
 
 def static_series(order: int) -> Series:
@@ -125,13 +125,22 @@ def static_series(order: int) -> Series:
     slope = _quotient([2 * j * c for j, c in enumerate(second)], second)
     slope[0] += 1
     beta = _quotient([-4 * j * c for j, c in enumerate(coupling)], slope)
-    return _composed(beta, _inverse(coupling))
+    return _in_powers_of(coupling, beta)[0]
 
 
 def _product(a: Series, b: Series) -> Series:
+    # Fractions would be reduced at every addition, integers once for a coefficient.
+    (p, below_p), (q, below_q) = _integers(a), _integers(b)
     return [
-        sum((a[i] * b[j - i] for i in range(j + 1)), Fraction(0)) for j in range(len(a))
+        Fraction(sum(p[i] * q[j - i] for i in range(j + 1)), below_p * below_q)
+        for j in range(len(a))
     ]
+
+
+def _integers(series: Series) -> tuple[list[int], int]:
+    """Numerators over a common denominator, and the denominator."""
+    below = math.lcm(*(c.denominator for c in series))
+    return [c.numerator * (below // c.denominator) for c in series], below
 
 
 def _quotient(a: Series, b: Series) -> Series:
@@ -142,24 +151,18 @@ def _quotient(a: Series, b: Series) -> Series:
     return result
 
 
-def _composed(outer: Series, inner: Series) -> Series:
-    """Outer series of an inner one that starts at the first power (Horner)."""
-    result = [Fraction(0)] * len(outer)
-    for coefficient in reversed(outer):
-        result = _product(result, inner)
-        result[0] += coefficient
-    return result
+def _in_powers_of(series: Series, *functions: Series) -> list[Series]:
+    """Turn functions of x into series in y(x), by the formula of Lagrange and Buermann.
 
-
-def _inverse(series: Series) -> Series:
-    """Series x(y) that solves y(x) = y, by Lagrange's formula."""
+    With y = x s(x), the coefficient of y^n is that of x^(n-1) in h'(x) s^-n, over n.
+    """
     size = len(series)
-    # y = x s(x), so that x = y / s(x): the coefficient of y^n is that of x^(n-1) in
-    # s^-n, over n.
-    shifted = [*series[1:], Fraction(0)]
-    reciprocal = _quotient([Fraction(1)] + [Fraction(0)] * (size - 1), shifted)
-    result, power = [Fraction(0)], reciprocal
+    one = [Fraction(1)] + [Fraction(0)] * (size - 1)
+    reciprocal = _quotient(one, [*series[1:], Fraction(0)])
+    found, power = [[h[0]] for h in functions], one
     for n in range(1, size):
-        result.append(power[n - 1] / n)
         power = _product(power, reciprocal)
-    return result
+        for h, coefficients in zip(functions, found, strict=True):
+            total = sum(j * h[j] * power[n - j] for j in range(1, n + 1))
+            coefficients.append(Fraction(total, n))
+    return found

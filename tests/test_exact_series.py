@@ -103,13 +103,39 @@ def test_longer_series_begin_with_the_shorter(order, more):
 coefficients = st.lists(st.fractions(-3, 3, max_denominator=7), min_size=4, max_size=7)
 
 
-@given(coefficients, st.fractions(1, 3, max_denominator=5))
-def test_an_inverse_undoes_a_series(tail, first):
-    series = [Fraction(0), first, *tail]
-    inverse = module._inverse(series)
-    identity = [Fraction(0), Fraction(1)] + [Fraction(0)] * len(tail)
-    assert module._composed(series, inverse) == identity
-    assert module._composed(inverse, series) == identity
+def composed(outer, inner):
+    """Outer series of an inner one that starts at the first power (Horner)."""
+    result = [Fraction(0)] * len(outer)
+    for coefficient in reversed(outer):
+        result = [
+            sum(result[i] * inner[j - i] for i in range(j + 1))
+            for j in range(len(outer))
+        ]
+        result[0] += coefficient
+    return result
+
+
+@given(coefficients, coefficients, st.fractions(1, 3, max_denominator=5))
+def test_powers_of_a_series_undo_a_composition_with_it(tail, outer, first):
+    size = min(len(tail), len(outer))
+    series = [Fraction(0), first, *tail[:size]]
+    outer = [Fraction(5, 7), Fraction(1), *outer[:size]]
+    x = [Fraction(0), Fraction(1)] + [Fraction(0)] * size
+    found, inverse, itself = module._in_powers_of(
+        series, composed(outer, series), x, series
+    )
+    assert found == outer
+    assert composed(series, inverse) == x
+    assert itself == x
+
+
+@given(coefficients)
+def test_a_product_term_by_term(a):
+    b = a[::-1]
+    expected = [
+        sum((a[i] * b[j - i] for i in range(j + 1)), Fraction(0)) for j in range(len(a))
+    ]
+    assert module._product(a, b) == expected
 
 
 @given(coefficients)
