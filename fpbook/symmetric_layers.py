@@ -32,6 +32,9 @@ Equation of Motion for Deep Neural Networks" (NeurIPS 2022) announces in its abs
 that the Equation of Motion applies to scale- and translation-invariant layers.
 """
 
+import cmath
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
@@ -432,26 +435,28 @@ def spiral_descent(
     decay = _decay_per_step(learning_rate, weight_decay)
     require_all_positive(spherical_gradient_norm=spherical_gradient_norm)
     require_integer(0, steps=steps)
-    z = np.empty(steps + 1, dtype=np.complex128)
-    z[0] = _complex_start(start)
-    with np.errstate(all="ignore"):
-        for k in range(steps):
-            squared_norm = z[k].real ** 2 + z[k].imag ** 2
-            advance = learning_rate * spherical_gradient_norm / squared_norm
-            z[k + 1] = z[k] * (1 - decay - 1j * advance)
-            if not np.isfinite(z[k + 1]):
-                raise FloatingPointError(f"the iterate of step {k + 1} is not finite")
-    return np.column_stack([z.real, z.imag])
+    z = _complex_start(start)
+    path = [z]
+    kept, push = float(1 - decay), float(learning_rate * spherical_gradient_norm)
+    for step in range(1, steps + 1):
+        squared_norm = z.real * z.real + z.imag * z.imag
+        advance = push / squared_norm if squared_norm else math.inf
+        z = z * complex(kept, -advance)
+        if not cmath.isfinite(z):
+            raise FloatingPointError(f"the iterate of step {step} is not finite")
+        path.append(z)
+    iterates = np.array(path)
+    return np.column_stack([iterates.real, iterates.imag])
 
 
-def _complex_start(start: NDArray[np.float64]) -> np.complex128:
+def _complex_start(start: NDArray[np.float64]) -> complex:
     point = np.asarray(start, dtype=np.float64)
     if point.shape != (2,) or not np.isfinite(point).all() or not point.any():
         raise ValueError(
             "start must be a finite point of shape (2,), not the origin, "
             f"got {point} of shape {point.shape}"
         )
-    return np.complex128(complex(point[0], point[1]))
+    return complex(point[0], point[1])
 
 
 def spiral_field(
