@@ -295,9 +295,10 @@ def infinite_width(
         q1 = weight * (first**2).mean(axis=1)[:, None] + bias
         q2 = weight * (second**2).mean(axis=1)[None, :] + bias
         kernel = s
-        for _ in range(depth):
+        for layer in range(depth):
+            if layer:
+                q1, q2 = (weight * averages(q, q, q)[0] + bias for q in (q1, q2))
             product, slopes = averages(s, q1, q2)
-            q1, q2 = (weight * averages(q, q, q)[0] + bias for q in (q1, q2))
             s = weight * product + bias
             kernel = s + weight * slopes * kernel
     if not np.isfinite(kernel).all():
@@ -351,14 +352,15 @@ def _mehler(
     r"""Mean of ``f(u) f(v)`` as the series of ``a_k(q1) a_k(q2) rho^k``."""
     terms = TERMS[0]
     while terms <= TERMS[1]:
-        (first, rest1), (second, rest2) = (
-            _hermite_coefficients(function, q, terms) for q in (q1, q2)
-        )
+        first, rest1 = _hermite_coefficients(function, q1, terms)
+        second, rest2 = _hermite_coefficients(function, q2, terms)
         # At most the geometric mean of both rests is missing, by Cauchy-Schwarz.
         if max(rest1, rest2) <= CONVERGED:
             total = np.zeros(np.broadcast_shapes(rho.shape, q1.shape, q2.shape))
+            term = np.empty_like(total)
             for k in reversed(range(terms)):
-                total = total * rho + first[k] * second[k]
+                total *= rho
+                total += np.multiply(first[k], second[k], out=term)
             return total
         terms *= 2
     raise FloatingPointError(
@@ -372,12 +374,13 @@ def _hermite_coefficients(
 ) -> tuple[Array, float]:
     """Coefficients ``E f(sqrt(q) z) h_k(z)``, shape (terms, *q.shape), and the rest."""
     z, functions = _hermite_functions(terms)
-    values = function(np.sqrt(q)[..., None] * z) * functions[0]
-    coefficients = np.moveaxis(values @ functions.T, -1, 0) * (z[1] - z[0])
-    square = (values**2).sum(axis=-1) * (z[1] - z[0])
+    # Flat, for one product of matrices is faster than one for each variance.
+    values = function(np.sqrt(q.ravel()) * z[:, None]) * functions[0][:, None]
+    coefficients = (functions @ values) * (z[1] - z[0])
+    square = (values**2).sum(axis=0) * (z[1] - z[0])
     missing = square - (coefficients**2).sum(axis=0)
     scale = np.where(square > 0, square, 1.0)
-    return coefficients, float((missing / scale).max())
+    return coefficients.reshape(terms, *q.shape), float((missing / scale).max())
 
 
 @cache
