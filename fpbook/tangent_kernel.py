@@ -574,14 +574,17 @@ def linear_sgd(
     largest = float(np.diagonal(rows, axis1=-2, axis2=-1).max())
     _require_stable(learning_rate, largest)
     chosen, epsilon, kept = sgd_schedule(y.shape[-1], samples, noise, snapshots)
-    path, f, recorded = [], f.copy(), set(kept)
+    # Of outputs less targets, and with the learning rate in the kernel.
+    shift = np.zeros_like(f)
+    shift[..., : y.shape[-1]] = y
+    r, path, recorded = f - shift, [], set(kept)
+    columns = np.ascontiguousarray(np.moveaxis(learning_rate * rows, -1, 0))
+    j, labels = chosen.tolist(), epsilon.tolist()
     for step in range(kept[-1] + 1):
         if step in recorded:
-            path.append(f.copy())
+            path.append(r + shift)
         if step < kept[-1]:
-            j = chosen[step]
-            miss = f[..., j] - y[..., j] - epsilon[step]
-            f -= learning_rate * rows[..., j] * miss[..., None]
+            r -= columns[j[step]] * (r[..., j[step], None] - labels[step])
     return np.stack(path)
 
 
