@@ -76,6 +76,18 @@ def test_lu_step_is_its_definition(shape, smooth):
     np.testing.assert_array_equal(density, before)
 
 
+@pytest.mark.parametrize("ratio", [1.0, 1e-100, 1e-300, 0.0])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_lu_step_where_the_way_back_is_rare(ratio, smooth):
+    # From 1e-100 over six cells to 1e-300, whose stationary density no float64 holds.
+    ahead = np.random.default_rng(0).uniform(1, 2, size=6)
+    rates = np.diag(ahead, -1) + np.diag(ratio * ahead, 1)
+    matrix, density = rates - np.diag(rates.sum(axis=0)), density_of(7)
+    found = lu_step(sparse.csc_array(matrix), 0.3)(density, smooth)
+    expected = crank_nicolson(matrix, 0.3, smooth) @ density
+    np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING)
+
+
 @pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("shape", [(7,), (4, 5), (3, 5, 4), (3, 2, 4, 3)])
 def test_strang_step_is_the_product_of_its_sweeps(shape, smooth):
