@@ -2,12 +2,14 @@
 # make test   lint, types and tests (builds the book first: its pages are tested)
 # make pdf    the whole book as _build/pdf/physics-of-training.pdf
 # make course   notebooks for students and instructors, with archives (_build/course)
+# make sphinx   the same site without Jupyter Book (_build/sphinx/html)
 # make check-notebooks   run both sets as Binder and Colab do
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PLAIN := _build/sphinx/.venv
 
-.PHONY: book course test pdf notebooks check-notebooks clean
+.PHONY: book course test pdf sphinx notebooks check-notebooks clean
 
 book: $(VENV)/.installed
 	$(BIN)/python book/_ext/build.py
@@ -29,6 +31,13 @@ test: book
 pdf: $(VENV)/.installed
 	$(BIN)/python book/_ext/pdf.py
 
+# By the newest Sphinx, in an environment of its own; then compared with make book, if
+# that has been built of the same files.
+sphinx: $(PLAIN)/.installed
+	$(PLAIN)/bin/python book/_ext/plain_sphinx.py
+	$(PLAIN)/bin/python book/_ext/teach.py _build/sphinx
+	$(PLAIN)/bin/python book/_ext/compare.py
+
 # Notebooks beside the chapters, for Colab; made when the site is published.
 notebooks: $(VENV)/.installed
 	$(BIN)/python book/_ext/export.py
@@ -39,12 +48,19 @@ check-notebooks: $(VENV)/.installed
 
 # uv prefers CPU builds of torch where an index offers them; where that index is out
 # of reach, whatever satisfies the range is taken, local files first.
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet uv
-	VIRTUAL_ENV=$(VENV) UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" sh -c \
-	  '$(BIN)/uv pip install --compile-bytecode --torch-backend=cpu -e ".[dev]" || $(BIN)/uv pip install --compile-bytecode -e ".[dev]"'
+define install
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet uv
+	VIRTUAL_ENV=$(1) UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" sh -c \
+	  '$(1)/bin/uv pip install --compile-bytecode --torch-backend=cpu -e ".[$(2)]" || $(1)/bin/uv pip install --compile-bytecode -e ".[$(2)]"'
 	touch $@
+endef
+
+$(VENV)/.installed: pyproject.toml
+	$(call install,$(VENV),dev)
+
+$(PLAIN)/.installed: pyproject.toml
+	$(call install,$(PLAIN),sphinx)
 
 clean:
 	rm -rf $(VENV) _build

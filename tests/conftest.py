@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,12 @@ import yaml
 from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / "_build" / "html"
+# The build that is tested: that of make book, or _build/sphinx for that of make sphinx.
+BUILT = ROOT / os.environ.get("FPBOOK_BUILT", "_build")
+SITE = BUILT / "html"
+# What it was built by: plain Sphinx has an environment of its own, beside its site.
+OWN = BUILT / ".venv" / "bin" / "python"
+PYTHON = str(OWN) if OWN.exists() else sys.executable
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
     "--no-sandbox",
@@ -39,7 +45,7 @@ class Page:
 
     @property
     def notebook(self) -> Path:
-        return ROOT / "_build" / "jupyter_execute" / f"{self.name}.ipynb"
+        return BUILT / "jupyter_execute" / f"{self.name}.ipynb"
 
     @property
     def executable(self) -> bool:

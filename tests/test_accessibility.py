@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from browsing import HEIGHT, NARROW, SETTLE, WIDE, Visit, short_name, visiting
-from conftest import PAGES, ROOT
+from conftest import BUILT, PAGES
 from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 
 pytestmark = [pytest.mark.usefixtures("site"), pytest.mark.xdist_group("looks")]
 
-REPORT = ROOT / "_build" / "axe.json"
-SCREENSHOTS = ROOT / "_build" / "screenshots"
+REPORT = BUILT / "axe.json"
+SCREENSHOTS = BUILT / "screenshots"
 # The top of a long chapter tells its looks; all of it takes seconds to paint.
 HIGHEST = 6_000
 

@@ -3,6 +3,8 @@
 A book of three pages is built with the real configuration, extensions and package.
 Each trap spoils a copy of it: once before anything was built (cold), once after a
 green build (warm), and once more after the red build that followed.
+
+With ``FPBOOK_BUILT=_build/sphinx``, by plain Sphinx in the place of Jupyter Book.
 """
 
 import os
@@ -14,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import BUILT, PYTHON, ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
+FOLDER = BUILT.relative_to(ROOT)
+SCRIPT = f"book/_ext/{'build' if FOLDER.name == '_build' else 'plain_sphinx'}.py"
 BUILD_SECONDS = 120
 
 HEADER = """\
@@ -115,7 +119,9 @@ class Book:
         assert text.count(old) == 1, f"{old!r} in {file}"
         path.write_text(text.replace(old, new), "utf-8")
 
-    def run(self, *script: str, **settings: str) -> tuple[int, str]:
+    def run(
+        self, *script: str, by: str = sys.executable, **settings: str
+    ) -> tuple[int, str]:
         """Run a script of the copy, with the package of the copy."""
         # Of the settings of this run, none may reach the one that is watched. Without
         # PYTHONDONTWRITEBYTECODE, say, it uses the compiled modules of the environment:
@@ -128,7 +134,7 @@ class Book:
         }
         own = {"PYTHONPATH": str(self.root), "NO_COLOR": "1"}
         done = subprocess.run(
-            [sys.executable, *script],
+            [by, *script],
             cwd=self.root,
             env=inherited | own | settings,
             stdout=subprocess.PIPE,
@@ -138,11 +144,11 @@ class Book:
         )
         return done.returncode, re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
 
-    def build(self) -> tuple[int, str]:
-        return self.run("book/_ext/build.py")
+    def build(self, **settings: str) -> tuple[int, str]:
+        return self.run(SCRIPT, by=PYTHON, **settings)
 
     def page(self, name: str) -> str:
-        return (self.root / "_build" / "html" / f"{name}.html").read_text("utf-8")
+        return (self.root / FOLDER / "html" / f"{name}.html").read_text("utf-8")
 
 
 def assert_green(result: tuple[int, str]) -> str:
@@ -333,14 +339,14 @@ def test_a_published_site_leads_to_notebooks_with_outputs(built: Book) -> None:
         "REPOSITORY_URL": "https://github.com/some/book",
         "REPOSITORY_BRANCH": "notebooks",
     }
-    assert_green(built.run("book/_ext/build.py", **address))
+    assert_green(built.build(**address))
     page = built.page("book/numbers")
     for host in ("colab.research.google.com/github", "mybinder.org/v2/gh"):
         (link,) = set(re.findall(rf'href="https://{host}/([^"]+)"', page))
         assert link.startswith("some/book/")
         assert "notebooks" in link
         assert link.endswith("book/numbers.ipynb")
-    download = built.root / "_build/html/_sources/book/numbers.ipynb"
+    download = built.root / FOLDER / "html/_sources/book/numbers.ipynb"
     assert "the number is 2.0" in download.read_text("utf-8")
 
 
@@ -348,7 +354,7 @@ def test_a_page_taken_out_of_the_contents_leaves_the_site(built: Book) -> None:
     built.edit("_toc.yml", "      - file: book/words\n", "")
     log = assert_green(built.build())
     assert "executed: 0, failed: 0" in log
-    assert not (built.root / "_build" / "html" / "book" / "words.html").exists()
+    assert not (built.root / FOLDER / "html" / "book" / "words.html").exists()
     assert "words.html" not in built.page("book/numbers")
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import gate
 import nbformat
@@ -13,7 +14,9 @@ from jupyter_cache import get_cache
 from jupyter_cache.executors import load_executor
 
 ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "_build"
 SECONDS_PER_CELL = 120
+READER = {"name": "myst_nb_md", "type": "plugin"}
 
 
 def chapters(root: Path) -> list[Path]:
@@ -26,25 +29,29 @@ def chapters(root: Path) -> list[Path]:
     return [page for page in pages if page.read_text().startswith("---\njupytext:")]
 
 
-def execute(root: Path) -> None:
+def executed(folder: Path) -> Any:
+    """Open the cache of the executed pages in the folder of a build."""
+    return get_cache(str(folder / ".jupyter_cache"))
+
+
+def execute(root: Path, folder: Path) -> None:
     """Run the chapters that are not in the cache, one kernel per core.
 
     Pages that fail stay out of the cache; the build runs them again and reports.
     """
-    cache = get_cache(str(root / "_build" / ".jupyter_cache"))
-    reader = {"name": "myst_nb_md", "type": "plugin"}
+    cache = executed(folder)
     for page in chapters(root):
-        cache.add_nb_to_project(str(page), read_data=reader)
+        cache.add_nb_to_project(str(page), read_data=READER)
     result = load_executor("local-parallel", cache=cache).run_and_cache(
         filter_uris=[str(page) for page in chapters(root)], timeout=SECONDS_PER_CELL
     )
     print(f"executed: {len(result.succeeded)}, failed: {len(result.excepted)}")
 
 
-def fill_downloads(root: Path) -> None:
+def fill_downloads(root: Path, folder: Path) -> None:
     """Give the notebooks to download their outputs, which cached pages lack."""
-    cache = get_cache(str(root / "_build" / ".jupyter_cache"))
-    sources = root / "_build" / "html" / "_sources"
+    cache = executed(folder)
+    sources = folder / "html" / "_sources"
     for page in chapters(root):
         download = sources / page.relative_to(root).with_suffix(".ipynb")
         if download.exists():
@@ -52,15 +59,21 @@ def fill_downloads(root: Path) -> None:
             nbformat.write(cache.merge_match_into_notebook(notebook)[1], download)
 
 
-def prepare() -> None:
-    """Run what is not in the cache, so that a build finds every output."""
+def prepare(folder: Path = BUILD) -> None:
+    """Run what is not in the cache, so that a build finds every output.
+
+    Parameters
+    ----------
+    folder
+        Folder of the build.
+    """
     # Two kernels share the cores; more threads in each would only compete.
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
     os.environ["FPBOOK_STATIC"] = "1"
-    gate.drop_stale_outputs(ROOT)
+    gate.drop_stale_outputs(ROOT, folder)
     started = time.monotonic()
-    execute(ROOT)
+    execute(ROOT, folder)
     print(f"chapters ready after {time.monotonic() - started:.0f} s")
 
 
@@ -71,8 +84,8 @@ def main() -> int:
     builder = Path(sys.executable).with_name("jupyter-book")
     code = subprocess.run([builder, "build", str(ROOT), *strict]).returncode
     if code == 0:
-        fill_downloads(ROOT)
-        print(f"open {ROOT / '_build' / 'html' / 'index.html'}")
+        fill_downloads(ROOT, BUILD)
+        print(f"open {BUILD / 'html' / 'index.html'}")
     return code
 
 

@@ -6,11 +6,13 @@ page repeats a number that another one knows.
 
 import json
 import os
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 from typing import Any
 
+import gate
 import yaml
 from docutils import nodes
 from ledger import Cell, columns
@@ -159,7 +161,7 @@ def _check_times(app: Any, env: Any) -> None:
                 type="fpbook",
                 subtype="budget",
             )
-    file = Path(env.srcdir) / "_build" / "run_times.json"
+    file = gate.build_folder(app) / "run_times.json"
     file.write_text(json.dumps(times, indent=1), "utf-8")
 
 
@@ -215,7 +217,11 @@ def _chapter_table(app: Any, docname: str) -> list[nodes.Node]:
 
 
 def _versions(app: Any, docname: str) -> list[nodes.Node]:
-    told = {"Python": python_version()} | {name: version(name) for name in PACKAGES}
+    told = {"Python": python_version()}
+    for name in PACKAGES:
+        # Jupyter Book has no part in a build by plain Sphinx.
+        with suppress(PackageNotFoundError):
+            told[name] = version(name)
     rows: list[list[Cell]] = [
         [nodes.Text(name), nodes.Text(number)] for name, number in told.items()
     ]

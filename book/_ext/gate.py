@@ -30,15 +30,31 @@ def fingerprint(root: Path) -> str:
     Parameters
     ----------
     root
-        The repository: the files of ``fpbook/``, ``book/_ext/`` and
-        ``constraints.txt`` are hashed, with the Python version and the versions of
-        all installed packages.
+        The repository.
+
+    Returns
+    -------
+    str
+        A hash of the Python version and the versions of all installed packages, a
+        space, and what :func:`sources` returns.
     """
     hashed = hashlib.sha256(sys.version.encode())
     # Only what is installed: sys.path differs between the processes of one build.
     installed = distributions(path=[sysconfig.get_path("purelib")])
     for distribution in sorted(f"{d.name} {d.version}" for d in installed):
         hashed.update(distribution.encode())
+    return f"{hashed.hexdigest()} {sources(root)}"
+
+
+def sources(root: Path) -> str:
+    """Hash the files of ``fpbook/``, ``book/_ext/`` and ``constraints.txt``.
+
+    Parameters
+    ----------
+    root
+        The repository.
+    """
+    hashed = hashlib.sha256()
     files = [root / "constraints.txt"]
     for folder in ("fpbook", "book/_ext"):
         files += sorted((root / folder).rglob("*"))
@@ -49,21 +65,35 @@ def fingerprint(root: Path) -> str:
     return hashed.hexdigest()
 
 
-def drop_stale_outputs(root: Path) -> None:
-    """Empty the caches of ``_build`` if what they depend on has changed."""
-    build = root / "_build"
-    build.mkdir(exist_ok=True)
-    stamp = build / FINGERPRINT
+def drop_stale_outputs(root: Path, folder: Path) -> None:
+    """Empty the caches of a build if what they depend on has changed.
+
+    Parameters
+    ----------
+    root
+        The repository.
+    folder
+        Folder of the build.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = folder / FINGERPRINT
     current = fingerprint(root)
     if not stamp.exists() or stamp.read_text() != current:
         for stale in (".jupyter_cache", ".doctrees", "jupyter_execute"):
-            shutil.rmtree(build / stale, ignore_errors=True)
+            shutil.rmtree(folder / stale, ignore_errors=True)
         stamp.write_text(current)
+
+
+def build_folder(app: Any) -> Path:
+    """Name the folder of a build: where it finds the outputs of the pages."""
+    # By default the cache lies beside the site; the PDF names that of the site.
+    cache = app.config.nb_execution_cache_path
+    return Path(cache).parent if cache else Path(app.outdir).parent
 
 
 def _open(app: Any, config: Any) -> None:
     root = Path(app.srcdir)
-    drop_stale_outputs(root)
+    drop_stale_outputs(root, build_folder(app))
     green = Path(app.doctreedir) / GREEN
     if not green.exists():
         shutil.rmtree(app.doctreedir, ignore_errors=True)

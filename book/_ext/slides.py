@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import build
 import course
 import export
 import yaml
-from jupyter_cache import get_cache
 from nbconvert import SlidesExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from traitlets.config import Config
@@ -180,19 +180,21 @@ def _class_work(page: Path, book: export.Book, said: Any) -> list[Any]:
     return cells
 
 
-def deck(root: Path, part: dict[str, Any], book: export.Book) -> str:
+def deck(root: Path, folder: Path, part: dict[str, Any], book: export.Book) -> str:
     """Make the deck of a part as one HTML page.
 
     Parameters
     ----------
     root
         The repository.
+    folder
+        Folder of the build that has the outputs.
     part
         The part's entry in ``_toc.yml``.
     book
         What :func:`export.read_book` returns.
     """
-    cache = get_cache(str(root / "_build" / ".jupyter_cache"))
+    cache = build.executed(folder)
     pages = [root / f"{entry['file']}.md" for entry in part["chapters"]]
     listed = "\n".join(f"- {book.titles[page]}" for page in pages)
     cells = [_markdown(f"# {part['caption']}\n\n{listed}", "slide")]
@@ -215,16 +217,17 @@ def name(part: dict[str, Any]) -> str:
     return f"{Path(part['chapters'][0]['file']).parent.name}.html"
 
 
-def write(root: Path, into: Path) -> Iterator[Path]:
-    """Write the decks and what they load, and name them.
+def write(root: Path, folder: Path) -> Iterator[Path]:
+    """Write the decks and what they load into a site, and name them.
 
     Parameters
     ----------
     root
-        The repository, with its chapters executed.
-    into
-        Folder for them, emptied first; MathJax is looked for in ``../_static``.
+        The repository.
+    folder
+        Folder of the build, with its chapters executed and its site in ``html``.
     """
+    into = folder / "html" / FOLDER
     shutil.rmtree(into, ignore_errors=True)
     (into / "reveal" / "dist" / "theme").mkdir(parents=True)
     found = importlib.util.find_spec("sphinx_revealjs")
@@ -238,5 +241,5 @@ def write(root: Path, into: Path) -> Iterator[Path]:
     for part in yaml.safe_load((root / "_toc.yml").read_text("utf-8"))["parts"]:
         if part.get("numbered"):
             file = into / name(part)
-            file.write_text(deck(root, part, book), "utf-8")
+            file.write_text(deck(root, folder, part, book), "utf-8")
             yield file
