@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLAIN := _build/sphinx/.venv
 
-.PHONY: book course test pdf sphinx notebooks check-notebooks clean
+.PHONY: book course test mutants pdf sphinx notebooks check-notebooks clean
 
 book: $(VENV)/.installed
 	$(BIN)/python book/_ext/build.py
@@ -26,6 +26,10 @@ test: book
 	$(BIN)/python book/_ext/lint_chapters.py
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov=fpbook --cov-report=term
+
+# Breaks the physics in one place at a time: a test or a claim has to go red. Not part of CI.
+mutants: $(VENV)/.installed
+	$(BIN)/python tests/mutants.py
 
 # The whole book on paper; needs a TeX, which it names if it is missing. Not part of CI.
 pdf: $(VENV)/.installed

@@ -257,6 +257,8 @@ def first_red(
         (folder / mutant.file).write_text(wrong, "utf-8")
         sys.path.insert(0, str(folder))
         without_explorers()
+    from fpbook.claims import FalseClaimError
+
     signal.signal(signal.SIGALRM, out_of_time)
     signal.alarm(SECONDS)
     for number in range(max(first, 0), len(cells)):
@@ -264,7 +266,7 @@ def first_red(
             run_cell(chapter, number, cells[number], names)
         except TimeoutError:
             break
-        except AssertionError as claim:
+        except FalseClaimError as claim:
             return Red(number, str(claim).splitlines()[0].split(" | ")[0])
         except Exception as problem:
             return Red(number, f"stops with {problem!r:.100}")

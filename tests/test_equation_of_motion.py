@@ -393,6 +393,7 @@ def test_counter_terms_agree_with_nested_forward_mode():
         assert relative_error(row, field(theta)) < ROUNDING
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_leading_counter_term_is_half_the_hessian_times_the_gradient():
     loss, theta = tanh_network()
     f_0, f_1 = modified_equation(loss, theta, 1)
