@@ -267,7 +267,8 @@ def first_red(
         except TimeoutError:
             break
         except FalseClaimError as claim:
-            return Red(number, str(claim).splitlines()[0].split(" | ")[0])
+            told = str(claim).splitlines()[0].split(" | ")[0]
+            return Red(number, told.removeprefix("FAILS: "))
         except Exception as problem:
             return Red(number, f"stops with {problem!r:.100}")
     return Red(first, "")
