@@ -29,7 +29,7 @@ this statistical floor, which falls as :math:`1 / \sqrt M`.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -37,18 +37,21 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from fpbook import progress
+from fpbook.finite_volumes import Grid
 from fpbook.validation import (
+    LARGEST,
+    require_callable,
     require_density,
     require_edges,
     require_integer,
     require_jobs,
     require_positive,
+    require_real,
+    require_seed,
     require_snapshots,
+    require_type,
     require_walkers,
 )
-
-if TYPE_CHECKING:
-    from fpbook.fokker_planck import Grid
 
 Array = NDArray[np.float64]
 Field = Callable[[Array], Array]
@@ -122,6 +125,7 @@ def langevin_ensemble(
     FloatingPointError
         If walkers are not finite; names the step and how many of their chunk.
     """
+    require_callable(drift=drift)
     require_positive(dt=dt)
     start = require_walkers("x0", x0)
     if not callable(diffusion):
@@ -220,9 +224,11 @@ def _require_shape(name: str, values: Array, *allowed: tuple[int, ...]) -> None:
 
 
 def _check_constant_diffusion(diffusion: float | Array, d: int) -> None:
-    values = np.asarray(diffusion, dtype=np.float64)
-    if values.shape not in ((), (d,)) or not np.all(
-        np.isfinite(values) & (values >= 0)
+    values = require_real("diffusion", diffusion)
+    if (
+        values.shape not in ((), (d,))
+        or not np.all(np.abs(values) <= LARGEST)
+        or np.any(values < 0)
     ):
         raise ValueError(
             f"diffusion must be a number or an array ({d},), finite and >= 0, "
@@ -293,14 +299,21 @@ def sgd_ensemble(
     FloatingPointError
         If networks are not finite; names the step and how many of their chunk.
     """
+    require_callable(gradient=gradient)
     require_positive(learning_rate=learning_rate)
     require_integer(1, batch_size=batch_size)
     start = require_walkers("x0", x0)
-    if not callable(data) and (np.ndim(data) == 0 or len(data) == 0):
-        raise ValueError(
-            "data must be a function or an array (N, ...) of at least one sample, got "
-            f"shape {np.shape(data)}"
-        )
+    if not callable(data):
+        samples = require_real("data", data)
+        if (
+            not samples.shape
+            or not samples.size
+            or not np.all(np.abs(samples) <= LARGEST)
+        ):
+            raise ValueError(
+                "data must be a function or a finite array (N, ...) of at least one "
+                f"sample, got shape {samples.shape} with {data!r}"
+            )
     draw = data if callable(data) else partial(_resample, np.asarray(data))
     move = partial(_minibatch_descent, gradient, draw, learning_rate, batch_size)
     return move_ensemble(move, start, steps, seed, snapshots, chunk, jobs, "SGD")
@@ -369,13 +382,17 @@ def move_ensemble(
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is out of range, or the iterator ends before the last snapshot.
     FloatingPointError
         If walkers are not finite; names the step and how many of their chunk.
     """
-    require_integer(0, steps=steps, seed=seed)
+    require_callable(move=move)
+    start = require_walkers("start", start)
+    require_integer(0, steps=steps)
     require_integer(1, chunk=chunk)
+    require_seed(seed)
     require_jobs(jobs)
+    require_type(str, description=description)
     kept = require_snapshots(snapshots, steps)
     pieces = [slice(i, i + chunk) for i in range(0, len(start), chunk)]
     streams = np.random.SeedSequence(seed).spawn(len(pieces))
@@ -397,6 +414,10 @@ def move_ensemble(
     return result
 
 
+ENDED = object()
+"""What the next item of an iterator is when there is none."""
+
+
 def _walk(
     move: Move,
     start: Array,
@@ -411,8 +432,15 @@ def _walk(
     if 0 in rows:
         result[0] = walkers
     moves = move(walkers, np.random.default_rng(stream))
+    if not isinstance(moves, Iterator):
+        raise TypeError(f"move must return an iterator, got {moves!r}")
     with np.errstate(all="ignore"):
-        for step, _ in zip(range(1, kept[-1] + 1), moves, strict=False):
+        for step in range(1, kept[-1] + 1):
+            if next(moves, ENDED) is ENDED:
+                raise ValueError(
+                    f"move must give an item per step, up to {kept[-1]} of them, got "
+                    f"{step - 1}"
+                )
             # One number tells whether all are finite, unless the sum itself overflows.
             if not np.isfinite(walkers.sum()):
                 _require_finite_walkers(walkers, step)
@@ -451,7 +479,7 @@ class Distance(NamedTuple):
     floor: float
 
 
-def histogram(walkers: Array, grid: "Grid") -> Array:
+def histogram(walkers: Array, grid: Grid) -> Array:
     """Density of walkers as averages over the cells of a grid.
 
     Walkers outside the grid count in the normalisation: with them the mass of the
@@ -477,14 +505,15 @@ def histogram(walkers: Array, grid: "Grid") -> Array:
     return _counts(walkers, grid) / (len(walkers) * grid.cell_volume)
 
 
-def _counts(walkers: Array, grid: "Grid") -> Array:
+def _counts(walkers: Array, grid: Grid) -> Array:
+    require_type(Grid, grid=grid)
     points = require_walkers("walkers", walkers, len(grid.shape))
     return np.histogramdd(points, bins=grid.edges)[0]
 
 
 def l1_distance(
     walkers: Array,
-    grid: "Grid",
+    grid: Grid,
     density: Array,
     bins: int | Sequence[int] | None = None,
 ) -> Distance:
@@ -541,7 +570,10 @@ def l1_distance(
 def _cells_per_bin(bins: int | Sequence[int], shape: tuple[int, ...]) -> list[int]:
     per_axis = list(bins) if isinstance(bins, Sequence) else [bins] * len(shape)
     if len(per_axis) != len(shape) or not all(
-        isinstance(cells, int | np.integer) and cells >= 1 and n % cells == 0
+        isinstance(cells, int | np.integer)
+        and not isinstance(cells, bool)
+        and cells >= 1
+        and n % cells == 0
         for cells, n in zip(per_axis, shape, strict=True)
     ):
         raise ValueError(
@@ -621,8 +653,12 @@ def wasserstein(walkers: Array, edges: Array, density: Array) -> Distance:
 
 
 def _sorted_positions(walkers: Array) -> Array:
-    positions = np.asarray(walkers, dtype=np.float64)
-    if positions.ndim != 1 or len(positions) == 0 or not np.isfinite(positions).all():
+    positions = require_real("walkers", walkers)
+    if (
+        positions.ndim != 1
+        or len(positions) == 0
+        or not np.all(np.abs(positions) <= LARGEST)
+    ):
         raise ValueError(
             f"walkers must be finite positions of shape (M,) with M >= 1, got shape "
             f"{positions.shape} with {np.sum(~np.isfinite(positions))} not finite"
@@ -634,6 +670,11 @@ def _distribution(edges: Array, density: Array) -> tuple[Array, Array]:
     """Cell faces and the distribution function there, from 0 to exactly 1."""
     faces = require_edges(edges)
     widths = np.diff(faces)
+    if require_real("density", density).shape != widths.shape:
+        raise ValueError(
+            f"density must be of shape {widths.shape}, one less than edges, got "
+            f"{np.shape(density)}"
+        )
     masses = require_density("density", density, widths.shape, widths) * widths
     F = np.concatenate([[0.0], np.cumsum(masses)])
     return faces, F / F[-1]

@@ -25,6 +25,7 @@ from fpbook.langevin import (
     kolmogorov_smirnov,
     l1_distance,
     langevin_ensemble,
+    move_ensemble,
     sgd_ensemble,
     wasserstein,
 )
@@ -524,8 +525,24 @@ def test_infinities_of_both_signs_do_not_cancel():
 
 
 def test_walkers_whose_sum_overflows_are_not_lost():
-    x0 = np.full((4, 1), 1e308)
-    np.testing.assert_array_equal(langevin_ensemble(still, 0.0, x0, 1.0, 2, 0)[0], x0)
+    far = np.full((4, 1), 1e308)
+    walkers = langevin_ensemble(lambda x: far, 0.0, np.zeros((4, 1)), 1.0, 1, 0)
+    np.testing.assert_array_equal(walkers[0], far)
+
+
+def moving_once(walkers, rng):
+    walkers += 1
+    yield
+
+
+def test_moves_that_end_early_leave_no_snapshot_empty():
+    for jobs in (1, 2):
+        moved = move_ensemble(moving_once, np.zeros((3, 1)), 1, 0, [0, 1], 2, jobs)
+        np.testing.assert_array_equal(moved[:, :, 0], [[0] * 3, [1] * 3])
+        with pytest.raises(ValueError, match="move must give an item per step, up to"):
+            move_ensemble(moving_once, np.zeros((3, 1)), 4, 0, [1, 3], 2, jobs)
+    with pytest.raises(TypeError, match="move must return an iterator, got None"):
+        move_ensemble(lambda walkers, rng: None, np.zeros((3, 1)), 1, 0)
 
 
 @pytest.mark.parametrize(
