@@ -33,10 +33,14 @@ from fpbook.growing_surfaces import (
 )
 from fpbook.tracy_widom import LimitLaw, baik_rains, tracy_widom
 from fpbook.validation import (
+    LARGEST,
     require_all_positive,
+    require_callable,
     require_edges,
     require_integer,
+    require_real,
     require_times,
+    require_type,
     require_walkers,
 )
 
@@ -156,13 +160,16 @@ def log_density_equation(
         If a shape does not fit, fewer than three times or cells are given, or the
         diffusion is a full tensor.
     """
-    moments = require_times(times)
-    p = np.asarray(densities, dtype=float)
+    require_type(Grid, grid=grid)
+    require_callable(potential=potential)
+    moments, p = require_times(times), require_real("densities", densities)
     if len(moments) < 3 or p.shape != (len(moments), *grid.shape):
         raise ValueError(
             f"densities must have shape (m, {', '.join(map(str, grid.shape))}) with "
             f"m >= 3 times, got {p.shape} for {len(moments)} times"
         )
+    if not np.all(np.abs(p) <= LARGEST):
+        raise ValueError(f"densities must be finite, got {densities!r}")
     if min(grid.shape) < 3:
         raise ValueError(f"grid must have >= 3 cells along each axis, has {grid.shape}")
     d = len(grid.shape)
@@ -263,8 +270,8 @@ def height_moments(heights: ArrayLike, blocks: int = 32) -> tuple[Moments, Momen
         If heights are not finite, those without one of the blocks are all equal, or the
         number of blocks does not divide that of heights.
     """
-    h = np.asarray(heights, dtype=float)
-    if h.ndim not in (1, 2) or not h.size or not np.all(np.isfinite(h)):
+    h = require_real("heights", heights)
+    if h.ndim not in (1, 2) or not h.size or not np.all(np.abs(h) <= LARGEST):
         raise ValueError(
             f"heights must be finite and of shape (n,) or (samples, n), got {h.shape}"
         )
@@ -334,16 +341,16 @@ def growth_exponent(times: ArrayLike, variances: ArrayLike) -> Exponent:
     ValueError
         If a shape does not fit or a number is not finite and > 0.
     """
+    require_all_positive(times=times, variances=variances)
     t, v = np.asarray(times, dtype=float), np.asarray(variances, dtype=float)
-    require_all_positive(times=t, variances=v)
     if t.ndim != 1 or len(np.unique(t)) < 2:
         raise ValueError(
             f"times must have shape (m,) and two different values, got {times!r}"
         )
     if v.ndim not in (1, 2) or v.shape[-1] != len(t):
         raise ValueError(
-            f"variances must have shape ({len(t)},) or (blocks, {len(t)}), got "
-            f"{v.shape}"
+            f"variances must have shape ({len(t)},) or (blocks, {len(t)}) for "
+            f"{len(t)} times, got {v.shape}"
         )
     if (v.ndim == 1 and len(t) < 3) or (v.ndim == 2 and len(v) < 2):
         raise ValueError(
@@ -420,8 +427,6 @@ def structure_factor(heights: ArrayLike) -> tuple[Array, Array]:
         If there are fewer than two sites or no ring, or heights are not finite.
     """
     h = _surface(heights, 2)
-    if not h.size:
-        raise ValueError(f"heights must hold at least one ring, got {h.shape}")
     width = h.shape[-1]
     modes = np.fft.rfft(h)[..., 1:]
     factor = (np.abs(modes) ** 2).reshape(-1, width // 2).mean(axis=0) / width
@@ -429,11 +434,13 @@ def structure_factor(heights: ArrayLike) -> tuple[Array, Array]:
 
 
 def _surface(heights: ArrayLike, fewest: int = 1) -> Array:
-    h = np.asarray(heights, dtype=float)
-    if h.ndim == 0 or h.shape[-1] < fewest or not np.all(np.isfinite(h)):
+    h = require_real("heights", heights)
+    if h.ndim == 0 or h.shape[-1] < fewest or not np.all(np.abs(h) <= LARGEST):
         raise ValueError(
             f"heights must be finite, shape (..., L) with L >= {fewest}, got {h.shape}"
         )
+    if not h.size:
+        raise ValueError(f"heights must hold at least one ring, got {h.shape}")
     return h
 
 
@@ -499,8 +506,8 @@ def multinomial_variance(probability: ArrayLike, networks: int) -> Array:
     ValueError
         If a probability is not in (0, 1], or N is not an integer >= 1.
     """
-    p = np.asarray(probability, dtype=float)
-    if not np.all((p > 0) & (p <= 1)):
+    p = require_real("probability", probability)
+    if not p.size or not np.all((p > 0) & (p <= 1)):
         raise ValueError(f"probability must be in (0, 1], got {probability!r}")
     require_integer(1, networks=networks)
     return np.asarray((1 - p) / (networks * p))

@@ -59,6 +59,7 @@ from fpbook.validation import (
     require_on_grid,
     require_positive,
     require_times,
+    require_type,
 )
 
 Array = NDArray[np.float64]
@@ -297,6 +298,7 @@ def mean_field(
     MassAtWallWarning
         If more than 1e-6 of the mass of a matrix is in the cells at its walls.
     """
+    require_type(Grid, grid1=grid1, grid2=grid2)
     S = require_covariance("data_covariance", data_covariance)
     d, axes = len(S), len(grid1.shape)
     if axes > 2 or axes % d:
@@ -421,6 +423,7 @@ def total_variation(p: ArrayLike, q: ArrayLike, grid: Grid) -> float:
     ValueError
         If a density is not finite or does not fit the grid.
     """
+    require_type(Grid, grid=grid)
     first = require_on_grid("p", p, grid.shape)
     second = require_on_grid("q", q, grid.shape)
     return float(np.abs(first - second).sum() * grid.cell_volume / 2)
@@ -467,6 +470,7 @@ def mutual_information(joint: ArrayLike, grid: Grid) -> float:
 
 
 def _joint_density(joint: ArrayLike, grid: Grid) -> Array:
+    require_type(Grid, grid=grid)
     if len(grid.shape) != 2:
         raise ValueError(f"grid must have 2 dimensions, got {len(grid.shape)}")
     return require_density("joint", joint, grid.shape, grid.cell_volume)

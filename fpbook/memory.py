@@ -1,8 +1,11 @@
 """How much memory there is, so that a computation can say no before it begins."""
 
+from numbers import Real
 from pathlib import Path
 
 import psutil
+
+from fpbook.validation import require_type
 
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux tells a container, such as one of Binder, how much it may use."""
@@ -37,7 +40,7 @@ def require_memory(needed: float, what: str, allowed: float | None = None) -> No
     Parameters
     ----------
     needed
-        Estimate in bytes.
+        Estimate in bytes, >= 0.
     what
         What needs it, for the message.
     allowed
@@ -45,11 +48,23 @@ def require_memory(needed: float, what: str, allowed: float | None = None) -> No
 
     Raises
     ------
+    ValueError
+        If an argument is no number, or negative.
     MemoryError
         If it does not fit; says both numbers.
     """
-    free = available_memory() if allowed is None else allowed
+    require_type(str, what=what)
+    _require_bytes("needed", needed)
+    free = available_memory()
+    if allowed is not None:
+        _require_bytes("allowed", allowed)
+        free = allowed
     if not needed <= free:
         raise MemoryError(
             f"{what} needs about {needed / 1e9:.3g} GB, available are {free / 1e9:.3g}"
         )
+
+
+def _require_bytes(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or value < 0:
+        raise ValueError(f"{name} must be a number of bytes, >= 0, got {value!r}")

@@ -4,6 +4,8 @@ import functools
 import os
 from typing import Any, Protocol, Self
 
+from fpbook.validation import require_non_negative, require_type
+
 STATIC_ENVIRONMENT = "FPBOOK_STATIC"
 SECONDS_BEFORE_SHOWN = 2.0
 ROUNDING = 1e-9
@@ -56,7 +58,16 @@ def bar(total: float, description: str) -> Bar:
     Bar
         A context manager with ``update(amount)``. It draws nothing during the
         first two seconds, while the static site is built, or without tqdm.
+
+    Raises
+    ------
+    ValueError
+        If the amount is no number, negative or not finite.
+    TypeError
+        If the description is no text.
     """
+    require_non_negative(total=total)
+    require_type(str, description=description)
     if building_static_pages():
         return _NoBar()
     try:
