@@ -29,7 +29,7 @@ read; the networks are ours.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -94,6 +94,8 @@ class Moments:
 
 # Accuracy of the integration of the moments, relative and absolute.
 MOMENT_TOLERANCE = 1e-10
+# Moments of 1e8 take 500; where they are so large that no step helps there is no end.
+MOST_EVALUATIONS = 20_000
 
 
 def mean_field_moments(
@@ -183,7 +185,13 @@ def mean_field_moments(
             V2.reshape(size, size),
         )
 
+    evaluations = count(1)
+
     def velocity(time: float, y: Array) -> Array:
+        if next(evaluations) > MOST_EVALUATIONS:
+            raise FloatingPointError(
+                f"the moments are too large to be integrated at time {time:g}"
+            )
         M1, M2, V1, V2 = unpack(y)
         decoder = _decoder_moment(M2, felt * V2)
         encoder = _encoder_moment(M1, felt * V1, S)

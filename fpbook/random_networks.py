@@ -25,10 +25,16 @@ from numpy.typing import ArrayLike, NDArray
 from fpbook import progress
 from fpbook.annealed import paramagnet, single_site_law
 from fpbook.validation import (
+    LARGEST,
+    LARGEST_COUNT,
+    require_between,
+    require_flag,
+    require_generator,
     require_integer,
     require_integer_between,
     require_non_negative,
     require_positive,
+    require_real,
     require_snapshots,
     require_times,
 )
@@ -70,8 +76,9 @@ def random_couplings(N: int, gamma: float, seed: Seed, diagonal: bool = False) -
         If an argument is out of range.
     """
     require_integer(1, N=N)
-    _require_symmetry(gamma)
-    G = _generator(seed).standard_normal((N, N))
+    require_between(-1, 1, gamma=gamma)
+    require_flag(diagonal=diagonal)
+    G = require_generator(seed).standard_normal((N, N))
     G /= N**0.5
     plus, minus = (1 + gamma) ** 0.5 / 2, (1 - gamma) ** 0.5 / 2
     J: Array = (plus + minus) * G
@@ -81,21 +88,10 @@ def random_couplings(N: int, gamma: float, seed: Seed, diagonal: bool = False) -
     return J
 
 
-def _require_symmetry(gamma: float) -> None:
-    if np.ndim(gamma) != 0 or not -1 <= gamma <= 1:
-        raise ValueError(f"gamma must be a number from -1 to 1, got {gamma}")
-
-
-def _generator(seed: Seed) -> np.random.Generator:
-    if not isinstance(seed, np.random.Generator):
-        require_integer(0, seed=seed)
-    return np.random.default_rng(seed)
-
-
 def _check_network(J: ArrayLike, g: float) -> Array:
-    couplings = np.asarray(J, dtype=np.float64)
+    couplings = require_real("J", J)
     N = len(couplings) if couplings.ndim else 0
-    if N == 0 or couplings.shape != (N, N) or not np.all(np.isfinite(couplings)):
+    if N == 0 or couplings.shape != (N, N) or not np.all(np.abs(couplings) <= LARGEST):
         raise ValueError(
             "J must be finite and square, shape (N, N) with N >= 1, got shape "
             f"{couplings.shape} with {np.sum(~np.isfinite(couplings))} not finite"
@@ -106,11 +102,11 @@ def _check_network(J: ArrayLike, g: float) -> Array:
 
 def _check_states(name: str, x: ArrayLike, N: int, *dimensions: int) -> Array:
     """Require finite states of one of the numbers of dimensions, 1 or 2."""
-    states = np.asarray(x, dtype=np.float64)
+    states = require_real(name, x)
     if (
         states.ndim not in dimensions
         or len(states) != N
-        or not np.all(np.isfinite(states))
+        or not np.all(np.abs(states) <= LARGEST)
     ):
         shapes = " or ".join({1: f"({N},)", 2: f"({N}, R)"}[d] for d in dimensions)
         raise ValueError(
@@ -285,6 +281,7 @@ def trajectory(
     require_positive(dt=dt)
     asked = require_times(times)
     x = _check_states("x0", x0, len(J), 2)
+    _require_few_steps(asked[-1] / dt, "times")
 
     def slope(x: Array) -> Array:
         return _velocity(x, np.tanh(x), J, g)
@@ -309,6 +306,13 @@ def trajectory(
             states[k] = x
             now = time
     return states
+
+
+def _require_few_steps(steps: float, names: str) -> None:
+    if steps > LARGEST_COUNT:
+        raise ValueError(
+            f"{names} must be at most {LARGEST_COUNT:g} steps dt, got {steps:.3g}"
+        )
 
 
 def _rk4(slope: Callable[[Array], Array], x: Array, dt: float) -> Array:
@@ -388,7 +392,7 @@ def langevin(
     require_integer(0, steps=steps)
     kept = require_snapshots(snapshots, steps)
     x = _check_states("x0", x0, len(J), 2).copy()
-    rng = _generator(seed)
+    rng = require_generator(seed)
     fastest = _fastest(J, g)
     if dt * fastest > 2:
         raise ValueError(
@@ -509,10 +513,11 @@ def lyapunov_spectrum(
     require_integer(1, between=between)
     require_positive(time=time, dt=dt)
     require_non_negative(warm_up=warm_up)
-    rng = _generator(seed)
+    rng = require_generator(seed)
     start = rng.standard_normal(N) if x0 is None else _check_states("x0", x0, N, 1)
     state = np.column_stack([start, np.linalg.qr(rng.standard_normal((N, k)))[0]])
     length = between * dt
+    _require_few_steps((warm_up + time) / dt, "time and warm_up")
     before = max(1, round(warm_up / length)) if warm_up > 0 else 0
     blocks = max(1, round(time / length))
     growth = np.zeros(k)
@@ -753,8 +758,8 @@ def plant(N: int, g: float, gamma: float, temperature: float, seed: Seed) -> Pla
     """
     require_integer(1, N=N)
     require_positive(g=g, temperature=temperature)
-    _require_symmetry(gamma)
-    rng = _generator(seed)
+    require_between(-1, 1, gamma=gamma)
+    rng = require_generator(seed)
     theory = paramagnet(g, gamma, temperature)
     if theory.stability > 1:
         raise ValueError(

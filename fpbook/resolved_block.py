@@ -51,11 +51,14 @@ from fpbook.langevin import CHUNK, move_ensemble
 from fpbook.time_stepping import SMOOTHING_STEPS, Step, lu_step, strang_step
 from fpbook.validation import (
     MASS_TOLERANCE,
+    require_array,
     require_choice,
     require_density,
     require_integer,
     require_integer_between,
     require_on_grid,
+    require_positive,
+    require_type,
     require_walkers,
 )
 
@@ -94,8 +97,11 @@ def block_loss(w: Array, rest: Rest) -> Array:
     Raises
     ------
     ValueError
-        If ``w`` is not of shape (n, 4).
+        If ``w`` is not finite or not of shape (n, 4), or ``rest`` is not made of finite
+        numbers of shapes (N, 2), (N, 2) and (2, 2).
     """
+
+    w = _checked(w, rest)
 
     def loss(first: Array, second: Array, paired: Pairing) -> Array:
         (t1, t2), N = _responses(first, second, rest), len(rest.z)
@@ -112,6 +118,18 @@ def block_loss(w: Array, rest: Rest) -> Array:
 Pairing = Callable[[Array, Array], Array]
 
 
+def _checked(w: Array, rest: Rest) -> Array:
+    _check_rest("rest", rest)
+    return require_walkers("w", w, 4)
+
+
+def _check_rest(name: str, rest: Rest) -> None:
+    require_type(Rest, **{name: rest})
+    z = require_array(name, rest.z, ("N", 2))
+    require_array(name, rest.b, z.shape)
+    require_array(name, rest.G, (2, 2))
+
+
 def _responses(first: Array, second: Array, rest: Rest) -> tuple[Array, Array]:
     return np.tanh(first @ rest.z.T), np.tanh(second @ rest.z.T)
 
@@ -124,16 +142,13 @@ def _over_rows(
     The function gets the first and the second rows, and a product that sums over the
     last axis of a table of each: for all pairs, or for rows that belong together.
     """
-    points = np.asarray(w, dtype=float)
-    if points.ndim != 2 or points.shape[1] != 4:
-        raise ValueError(f"w must be of shape (n, 4), got {points.shape}")
-    run = _run_of_second_rows(points)
+    run = _run_of_second_rows(w)
     if run:
-        return function(points[::run, :2], points[:run, 2:], _all_pairs)
-    result = np.empty(len(points))
+        return function(w[::run, :2], w[:run, 2:], _all_pairs)
+    result = np.empty(len(w))
     size = max(1, NUMBERS_AT_ONCE // samples)
-    for begin in range(0, len(points), size):
-        some = points[begin : begin + size]
+    for begin in range(0, len(w), size):
+        some = w[begin : begin + size]
         result[begin : begin + size] = function(some[:, :2], some[:, 2:], _row_by_row)
     return result
 
@@ -183,8 +198,10 @@ def block_gradient(w: Array, rest: Rest) -> Array:
     Raises
     ------
     ValueError
-        If ``w`` is not of shape (n, 4).
+        If ``w`` is not finite or not of shape (n, 4), or ``rest`` is not made of finite
+        numbers of shapes (N, 2), (N, 2) and (2, 2).
     """
+    w = _checked(w, rest)
     return np.stack([_mean(w, rest, i) for i in range(4)], axis=-1)
 
 
@@ -233,9 +250,10 @@ def block_covariance(w: Array, rest: Rest) -> Array:
     Raises
     ------
     ValueError
-        If ``w`` is not of shape (n, 4).
+        If ``w`` is not finite or not of shape (n, 4), or ``rest`` is not made of finite
+        numbers of shapes (N, 2), (N, 2) and (2, 2).
     """
-    return _covariance(w, rest, range(4))
+    return _covariance(_checked(w, rest), rest, range(4))
 
 
 def _covariance(w: Array, rest: Rest, entries: Sequence[int]) -> Array:
@@ -347,11 +365,13 @@ def evolve_block(
     MassAtWallWarning
         If more than 1e-6 of the mass is in the cells at the walls.
     """
+    _check_history(history)
+    require_type(Grid, grid=grid)
     steps = len(history.rests) - 1
     require_integer(1, slices=slices, substeps=substeps)
     if steps % slices:
         raise ValueError(f"slices must divide the {steps} steps, got {slices}")
-    require_choice((None, 0, 1), row=row)
+    _check_row(row)
     require_choice(get_args(Noise), noise=noise)
     axes = 4 if row is None else 2
     if len(grid.shape) != axes:
@@ -388,6 +408,20 @@ def evolve_block(
             bar.update(1)
     _warn_at_wall(result, grid, times)
     return result
+
+
+def _check_history(history: Record) -> None:
+    require_type(Record, history=history)
+    require_positive(history=history.learning_rate)
+    require_integer(1, history=history.batch_size)
+    for rest in history.rests:
+        _check_rest("history", rest)
+    require_array("history", history.blocks, (len(history.rests), 4))
+
+
+def _check_row(row: int | None) -> None:
+    if row is not None:
+        require_integer_between(0, 1, row=row)
 
 
 BELOW_ZERO = 1e-2
@@ -547,6 +581,7 @@ def marginal(
         If a shape does not fit, an argument is out of range, or more than 1e-2 of the
         mass is below zero.
     """
+    require_type(Grid, grid=grid)
     require_integer_between(0, len(grid.shape) - 1, axis=axis)
     require_integer(1, refine=refine)
     masses = _kept_masses(density, grid, (axis,))
@@ -592,11 +627,10 @@ def row_marginal(density: Array, grid: Grid, row: int) -> tuple[Grid, Array]:
         If a shape does not fit, ``row`` is not allowed, or more than 1e-2 of the mass
         is below zero.
     """
-    if row not in (0, 1) or len(grid.shape) != 4:
-        raise ValueError(
-            f"row must be 0 or 1 of a grid with 4 axes, got {row!r} and "
-            f"{len(grid.shape)} axes"
-        )
+    require_type(Grid, grid=grid)
+    require_integer_between(0, 1, row=row)
+    if len(grid.shape) != 4:
+        raise ValueError(f"grid must have 4 axes, got {len(grid.shape)}")
     kept = (2 * row, 2 * row + 1)
     lower, upper = ([grid.edges[axis][end] for axis in kept] for end in (0, -1))
     plane = Grid(lower, upper, [grid.shape[axis] for axis in kept])
@@ -651,7 +685,8 @@ def retrain_block(
     FloatingPointError
         If blocks are not finite; names the step.
     """
-    require_choice((None, 0, 1), row=row)
+    _check_row(row)
+    _check_history(history)
     own = slice(0, 4) if row is None else slice(2 * row, 2 * row + 2)
     walkers = require_walkers("start", start, 4 if row is None else 2)
     rate = history.learning_rate / history.batch_size

@@ -24,7 +24,14 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 
 from fpbook import progress
-from fpbook.validation import require_integer, require_jobs
+from fpbook.validation import (
+    LARGEST,
+    require_callable,
+    require_integer,
+    require_jobs,
+    require_real,
+    require_seed,
+)
 
 Array = NDArray[np.float64]
 Measure = Callable[[int, list[int]], Any]
@@ -68,9 +75,10 @@ def over_widths(
     ValueError
         If an argument is out of range or ``measure`` returns another shape.
     """
+    require_callable(measure=measure)
     require_integer(1, networks=networks, chunk=chunk)
-    require_integer(0, seed=seed)
-    widths = np.atleast_1d(widths).tolist()
+    require_seed(seed)
+    widths = widths if isinstance(widths, Sequence) else np.atleast_1d(widths).tolist()
     if not widths:
         raise ValueError("widths must hold at least one width, got none")
     for width in widths:
@@ -110,7 +118,7 @@ def _distinct_seeds(seed: int, count: int) -> NDArray[Any]:
 
 
 def _measured(measure: Measure, width: int, seeds: list[int]) -> Array:
-    values = np.asarray(measure(width, seeds), dtype=float)
+    values = require_real("what measure returns", measure(width, seeds))
     if values.shape[:1] != (len(seeds),):
         raise ValueError(
             f"measure must return shape ({len(seeds)}, ...) for {len(seeds)} seeds at "
@@ -178,22 +186,25 @@ def slope(
         If a shape does not fit, a value is not finite, or the statistic is 0 or not
         finite somewhere.
     """
-    n, numbers = np.asarray(widths, dtype=float), np.asarray(values, dtype=float)
-    good = n.ndim == 1 and bool(np.all(np.isfinite(n) & (n > 0)))
+    require_callable(statistic=statistic)
+    n, numbers = require_real("widths", widths), require_real("values", values)
+    good = n.ndim == 1 and bool(np.all((n <= LARGEST) & (n > 0)))
     if not good or len(np.unique(n)) < 2:
         raise ValueError(
             f"widths must be at least two, > 0, finite and of shape (W,), got {n}"
         )
     if numbers.ndim != 2 or len(numbers) != len(n) or not numbers.size:
         raise ValueError(
-            f"values must have shape ({len(n)}, N) with N >= 1, got {numbers.shape}"
+            f"values must have shape ({len(n)}, N) with N >= 1 for {len(n)} widths, "
+            f"got {numbers.shape}"
         )
-    if not np.isfinite(numbers).all():
+    if not np.all(np.abs(numbers) <= LARGEST):
         raise ValueError("values must be finite, got NaN or infinity")
-    require_integer(0, seed=seed)
+    require_seed(seed)
 
     def fit(of: Array) -> Array:
-        size = np.abs(statistic(of, axis=-1))
+        found = require_real("what the statistic returns", statistic(of, axis=-1))
+        size = np.abs(found)
         if np.shape(size) != of.shape[:-1]:
             raise ValueError("statistic must reduce the axis that it is called with")
         if not np.all(np.isfinite(size) & (size > 0)):

@@ -58,7 +58,14 @@ from fpbook.random_networks import (
     velocity,
 )
 from fpbook.replicas import order_parameters
-from fpbook.validation import require_density, require_on_grid, require_positive
+from fpbook.validation import (
+    require_callable,
+    require_density,
+    require_on_grid,
+    require_positive,
+    require_real,
+    require_type,
+)
 
 __all__ = [
     "annealed_exponent",
@@ -129,6 +136,7 @@ def entropy_production(equation: FokkerPlanck, density: ArrayLike) -> float:
         if a jump of the chain has no reverse, as with a diffusion tensor that depends
         on the state.
     """
+    require_type(FokkerPlanck, equation=equation)
     grid = equation.grid
     p = require_density("density", density, grid.shape, grid.cell_volume)
     flows = equation.generator * np.maximum(p.ravel(), 0.0)  # from column to row
@@ -191,6 +199,8 @@ def speed_density(grid: Grid, drift: Field, temperature: float) -> Array:
     >>> print(masses_near(density, grid, [[-1.0], [0.0], [1.0]]).round(3))
     [0.25 0.5  0.25]
     """
+    require_type(Grid, grid=grid)
+    require_callable(drift=drift)
     require_positive(temperature=temperature)
     velocity = on_grid("drift", drift, grid.centers, (len(grid.shape),))
     energy = (velocity**2).sum(axis=-1) / 2
@@ -224,8 +234,9 @@ def masses_near(density: ArrayLike, grid: Grid, points: ArrayLike) -> Array:
         If the density does not fit the grid, or the points have the wrong shape or are
         not finite.
     """
+    require_type(Grid, grid=grid)
     field = require_on_grid("density", density, grid.shape)
-    given = np.asarray(points, dtype=float)
+    given = require_real("points", points)
     d = len(grid.shape)
     if given.ndim != 2 or given.shape[1] != d or not len(given):
         raise ValueError(f"points must have shape (m, {d}), got {given.shape}")

@@ -34,6 +34,9 @@ that the Equation of Motion applies to scale- and translation-invariant layers.
 
 import cmath
 import math
+from collections.abc import Mapping
+from numbers import Real
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +45,14 @@ from scipy.integrate import solve_ivp
 from fpbook.validation import (
     require_all_non_negative,
     require_all_positive,
+    require_array,
+    require_broadcast,
     require_integer,
     require_integer_between,
+    require_non_negative,
+    require_positive,
+    require_real,
+    require_type,
 )
 
 Numbers = float | NDArray[np.float64]  # one or many; the arguments of a call broadcast
@@ -71,7 +80,7 @@ def decay_rate(
     learning_rate, weight_decay
         Learning rate :math:`\eta > 0`, weight decay :math:`\lambda \ge 0` (1 / time).
     order
-        Number of counter terms, >= 0; None for all of them.
+        Number of counter terms, 0 to 100; None for all of them.
 
     Returns
     -------
@@ -84,19 +93,32 @@ def decay_rate(
         If an argument is out of range, or ``order`` is None and
         :math:`\eta\lambda \ge 1`, where no real flow can follow GD.
     """
-    decay = _decay_per_step(learning_rate, weight_decay)
+    _require_rates(learning_rate, weight_decay)
+    decay = learning_rate * weight_decay
     if order is None:
         _require_decay_below_one(learning_rate, weight_decay)
         return -np.log1p(-decay) / learning_rate
-    require_integer(0, order=order)
+    require_integer_between(0, MOST_TERMS, order=order)
     return _decay_series(decay, order) / learning_rate
 
 
-def _decay_per_step(learning_rate: Numbers, weight_decay: Numbers) -> Numbers:
-    """Check both factors of ``eta lam`` and return it."""
-    require_all_positive(learning_rate=learning_rate)
-    require_all_non_negative(weight_decay=weight_decay)
-    return learning_rate * weight_decay
+MOST_TERMS = 100
+"""Of the series: without the decay term of order 100 it is exact to rounding."""
+
+
+def _require_rates(
+    learning_rate: Numbers,
+    weight_decay: Numbers,
+    positive: Mapping[str, Numbers] = MappingProxyType({}),
+    non_negative: Mapping[str, Numbers] = MappingProxyType({}),
+) -> None:
+    """Require both rates, and further numbers or arrays that broadcast with them."""
+    above = {"learning_rate": learning_rate, **positive}
+    not_below = {"weight_decay": weight_decay, **non_negative}
+    require_type((Real, np.ndarray), **above, **not_below)
+    require_all_positive(**above)
+    require_all_non_negative(**not_below)
+    require_broadcast(**above, **not_below)
 
 
 def _require_decay_below_one(learning_rate: Numbers, weight_decay: Numbers) -> None:
@@ -147,9 +169,13 @@ def squared_norm_step(
     ValueError
         If an argument is out of range.
     """
-    decay = _decay_per_step(learning_rate, weight_decay)
-    require_all_positive(squared_norm=squared_norm)
-    require_all_non_negative(squared_gradient_norm=squared_gradient_norm)
+    _require_rates(
+        learning_rate,
+        weight_decay,
+        {"squared_norm": squared_norm},
+        {"squared_gradient_norm": squared_gradient_norm},
+    )
+    decay = learning_rate * weight_decay
     return (1 - decay) ** 2 * squared_norm + learning_rate**2 * squared_gradient_norm
 
 
@@ -200,8 +226,12 @@ def squared_norm_velocity(
         If an argument is out of range, or ``gradient_curvature`` is missing.
     """
     require_integer_between(0, 2, order=order)
-    require_all_positive(squared_norm=squared_norm)
-    require_all_non_negative(squared_gradient_norm=squared_gradient_norm)
+    _require_rates(
+        learning_rate,
+        weight_decay,
+        {"squared_norm": squared_norm},
+        {"squared_gradient_norm": squared_gradient_norm},
+    )
     velocity = -2 * decay_rate(learning_rate, weight_decay, order) * squared_norm
     if order >= 1:
         velocity = velocity + learning_rate * squared_gradient_norm
@@ -210,7 +240,8 @@ def squared_norm_velocity(
             raise ValueError(
                 "gradient_curvature must be g_w . (H g)_w for order 2, got None"
             )
-        velocity = velocity + learning_rate**2 * gradient_curvature
+        curvature = require_array("gradient_curvature", gradient_curvature)
+        velocity = velocity + learning_rate**2 * curvature
     return velocity
 
 
@@ -242,9 +273,9 @@ def effective_learning_rate(
     ValueError
         If an argument is out of range.
     """
-    decay = _decay_per_step(learning_rate, weight_decay)
+    _require_rates(learning_rate, weight_decay, {"radius": radius})
     _require_decay_below_one(learning_rate, weight_decay)
-    require_all_positive(radius=radius)
+    decay = learning_rate * weight_decay
     return learning_rate / ((1 - decay) * radius**2)
 
 
@@ -280,10 +311,14 @@ def angular_update(
     ValueError
         If an argument is out of range.
     """
-    decay = _decay_per_step(learning_rate, weight_decay)
+    _require_rates(
+        learning_rate,
+        weight_decay,
+        {"radius": radius},
+        {"gradient_norm": gradient_norm},
+    )
     _require_decay_below_one(learning_rate, weight_decay)
-    require_all_positive(radius=radius)
-    require_all_non_negative(gradient_norm=gradient_norm)
+    decay = learning_rate * weight_decay
     angle: Numbers = np.arctan2(learning_rate * gradient_norm, (1 - decay) * radius)
     return angle
 
@@ -332,10 +367,13 @@ def equilibrium(
     ValueError
         If an argument is out of range, in particular for order 0.
     """
-    require_all_positive(
-        spherical_gradient_norm=spherical_gradient_norm, weight_decay=weight_decay
+    _require_rates(
+        learning_rate,
+        weight_decay,
+        {"spherical_gradient_norm": spherical_gradient_norm},
     )
-    decay = _decay_per_step(learning_rate, weight_decay)
+    require_all_positive(weight_decay=weight_decay)
+    decay = learning_rate * weight_decay
     if order is None:
         _require_decay_below_one(learning_rate, weight_decay)
         advance = np.sqrt(decay * (2 - decay))
@@ -432,8 +470,11 @@ def spiral_descent(
     FloatingPointError
         If an iterate is not finite; names the step.
     """
-    decay = _decay_per_step(learning_rate, weight_decay)
-    require_all_positive(spherical_gradient_norm=spherical_gradient_norm)
+    require_positive(
+        learning_rate=learning_rate, spherical_gradient_norm=spherical_gradient_norm
+    )
+    require_non_negative(weight_decay=weight_decay)
+    decay = learning_rate * weight_decay
     require_integer(0, steps=steps)
     z = _complex_start(start)
     path = [z]
@@ -450,7 +491,7 @@ def spiral_descent(
 
 
 def _complex_start(start: NDArray[np.float64]) -> complex:
-    point = np.asarray(start, dtype=np.float64)
+    point = require_real("start", start)
     if point.shape != (2,) or not np.isfinite(point).all() or not point.any():
         raise ValueError(
             "start must be a finite point of shape (2,), not the origin, "
@@ -506,11 +547,13 @@ def spiral_field(
     ValueError
         If an argument is out of range.
     """
-    decay = _decay_per_step(learning_rate, weight_decay)
-    require_all_positive(
-        squared_norm=squared_norm, spherical_gradient_norm=spherical_gradient_norm
-    )
+    above = {
+        "squared_norm": squared_norm,
+        "spherical_gradient_norm": spherical_gradient_norm,
+    }
+    _require_rates(learning_rate, weight_decay, above)
     require_integer_between(0, 4, order=order)
+    decay = learning_rate * weight_decay
     advance = learning_rate * spherical_gradient_norm / squared_norm
     growth, turn = _spiral_rates(advance, decay, order)
     return squared_norm * growth / learning_rate, turn / learning_rate
@@ -564,8 +607,11 @@ def spiral_flow(
         collapses and its angular velocity :math:`c / r^2` grows as
         :math:`e^{2\lambda t}`.
     """
-    decay = _decay_per_step(learning_rate, weight_decay)
-    require_all_positive(spherical_gradient_norm=spherical_gradient_norm)
+    require_positive(
+        learning_rate=learning_rate, spherical_gradient_norm=spherical_gradient_norm
+    )
+    require_non_negative(weight_decay=weight_decay)
+    decay = learning_rate * weight_decay
     require_integer(0, steps=steps)
     require_integer_between(0, 4, order=order)
     z0 = _complex_start(start)

@@ -227,6 +227,23 @@ def require_all_non_negative(**arguments: ArrayLike) -> None:
             raise ValueError(f"{name} must be at most {LARGEST:g}, got {values!s}")
 
 
+def require_broadcast(**arguments: ArrayLike) -> None:
+    """Require numbers and arrays whose shapes broadcast together.
+
+    Raises
+    ------
+    ValueError
+        If they do not.
+    """
+    shapes = [np.shape(values) for values in arguments.values()]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError as problem:
+        raise ValueError(
+            f"{', '.join(arguments)} must have shapes that fit each other, got {shapes}"
+        ) from problem
+
+
 def require_between(smallest: float, largest: float, **arguments: float) -> None:
     """Require single numbers from ``smallest`` to ``largest``, both included.
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 from fuzz_values import bad_values, is_finite
+from joblib import parallel_config
 
 import fpbook
 
@@ -144,7 +145,12 @@ def run(call: Call) -> Any:
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, LONGEST)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        # Processes of their own would need longer to start than a call may take.
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            parallel_config(backend="threading"),
+        ):
             warnings.simplefilter("ignore")
             return call.then(function(*first, **others))
     finally:

@@ -222,7 +222,9 @@ def test_large_means_are_not_too_stiff():
 
 def test_moments_that_overflow_are_refused():
     with pytest.raises(FloatingPointError, match="moments are too large at time 0"):
-        mean_field_moments(1e160, 0.1, 0.3, 0.1, [1.0], 0.1)
+        mean_field_moments(1e150, 0.1, 0.3, 0.1, [1.0], 0.1, data_covariance=1e150)
+    with pytest.raises(FloatingPointError, match="too large to be integrated at time"):
+        mean_field_moments(1e120, 0.1, 0.3, 0.1, [1.0], 0.1)
 
 
 def test_failed_integration_is_told(monkeypatch):

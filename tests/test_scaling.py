@@ -300,8 +300,8 @@ def test_measures_whose_shape_depends_on_the_width_are_refused():
         ("networks", 0, "networks must be an integer >= 1, got 0"),
         ("seed", -1, "seed must be an integer >= 0, got -1"),
         ("chunk", 0, "chunk must be an integer >= 1, got 0"),
-        ("jobs", 0, "jobs must be an integer other than 0, got 0"),
-        ("jobs", 1.5, "jobs must be an integer other than 0, got 1.5"),
+        ("jobs", 0, "jobs must be an integer other than 0, up to 10000, got 0"),
+        ("jobs", 1.5, "jobs must be an integer other than 0, up to 10000, got 1.5"),
     ],
 )
 def test_ensembles_that_make_no_sense_are_refused(name, bad, message):

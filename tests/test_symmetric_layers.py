@@ -707,8 +707,9 @@ def test_bad_arguments_are_named(function, name, value):
 @pytest.mark.parametrize(
     ("function", "order", "allowed"),
     [
-        (decay_rate, -1, ">= 0"),
-        (decay_rate, 1.0, ">= 0"),
+        (decay_rate, -1, "from 0 to 100"),
+        (decay_rate, 101, "from 0 to 100"),
+        (decay_rate, 1.0, "from 0 to 100"),
         (squared_norm_velocity, 3, "from 0 to 2"),
         (equilibrium, 5, "from 1 to 4"),
         (equilibrium, -1, "from 1 to 4"),
