@@ -136,13 +136,6 @@ def test_a_setting_without_a_known_meaning_is_refused(
         plain.configuration(written(tmp_path, **changed))
 
 
-def test_the_front_door_leads_to_the_first_page(tmp_path: Path) -> None:
-    (tmp_path / "_toc.yml").write_text(CONTENTS, "utf-8")
-    (tmp_path / "html").mkdir()
-    plain.open_front_door(tmp_path, tmp_path)
-    assert 'url=book/index.html"' in (tmp_path / "html/index.html").read_text("utf-8")
-
-
 # --- outputs of another build -------------------------------------------------------
 
 

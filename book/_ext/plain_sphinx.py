@@ -67,8 +67,6 @@ DEFAULTS: dict[str, Any] = {
 }
 """What Jupyter Book sets unless told otherwise."""
 
-FRONT_DOOR = '<meta http-equiv="Refresh" content="0; url={page}.html" />\n'
-
 
 def settings(root: Path) -> dict[str, Any]:
     """Read ``_config.yml``, with names such as ``"execute.timeout"``.
@@ -215,13 +213,6 @@ def run_sphinx(root: Path, folder: Path) -> int:
         return app.statuscode
 
 
-def open_front_door(root: Path, folder: Path) -> None:
-    """Lead from the address of the site to its first page."""
-    first = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))["root"]
-    door = folder / "html" / "index.html"
-    door.write_text(FRONT_DOOR.format(page=first), "utf-8")
-
-
 def main() -> int:
     """Build the site into ``_build/sphinx/html``; return 0 if nothing was amiss."""
     started = time.monotonic()
@@ -230,7 +221,6 @@ def main() -> int:
     build.prepare(FOLDER)
     code = run_sphinx(build.ROOT, FOLDER)
     if code == 0:
-        open_front_door(build.ROOT, FOLDER)
         build.fill_downloads(build.ROOT, FOLDER)
         page = FOLDER / "html" / "index.html"
         print(f"open {page} ({time.monotonic() - started:.0f} s)")
