@@ -3,6 +3,7 @@
 What it builds is tested by the tests of the pages, with ``FPBOOK_BUILT=_build/sphinx``.
 """
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -280,6 +281,22 @@ def test_it_tells_a_page_that_one_site_lacks(tmp_path: Path) -> None:
     assert list(compare.differences(ours, {})) == [
         "book/numbers.html: only in one of the sites"
     ]
+
+
+@pytest.mark.parametrize("edited", [None, "book/numbers.md", "fpbook/tiny.py"])
+def test_only_sites_of_the_same_files_are_compared(
+    root: Path, edited: str | None
+) -> None:
+    folder = root / "_build"
+    assert not compare.is_of_these_files(root, folder)
+    counted(folder, SHOWN)
+    door = folder / "html" / "index.html"
+    door.write_text("", "utf-8")
+    if edited is not None:
+        (root / edited).write_text("edited", "utf-8")
+        later = door.stat().st_mtime + 1
+        os.utime(root / edited, (later, later))
+    assert compare.is_of_these_files(root, folder) is (edited is None)
 
 
 def test_a_page_without_an_article_is_an_error(tmp_path: Path) -> None:

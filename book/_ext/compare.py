@@ -27,7 +27,8 @@ COUNTED = {
     "boxes": "div.admonition",
     "tables": "table",
     "sections": "section",
-    "words of the index": "span.target, dt",
+    "terms": "dt",
+    "words of the index": "span.target",
 }
 """What is counted in the article of a page, by its selector in CSS."""
 
@@ -113,15 +114,30 @@ def site(folder: Path) -> dict[str, Counter[str]]:
     }
 
 
+def is_of_these_files(root: Path, folder: Path) -> bool:
+    """Tell whether a site was built of the package and the pages as they are now.
+
+    Parameters
+    ----------
+    root
+        The repository.
+    folder
+        Folder of the build.
+    """
+    stamp, door = folder / gate.FINGERPRINT, folder / "html" / "index.html"
+    if not (door.exists() and stamp.exists()):
+        return False
+    built = door.stat().st_mtime
+    edited = any(page.stat().st_mtime > built for page in root.glob("book/**/*.md"))
+    return not edited and stamp.read_text("utf-8").split()[-1] == gate.sources(root)
+
+
 def main() -> int:
-    """Compare ``_build/sphinx`` with ``_build``; return 0 if they have the same."""
-    root, other = build.ROOT, build.BUILD
-    stamp = other / gate.FINGERPRINT
-    built = (other / "html" / "index.html").exists() and stamp.exists()
-    if not built or stamp.read_text("utf-8").split()[-1] != gate.sources(root):
-        print(f"not compared: {other / 'html'} is not of these files, see make book")
+    """Compare ``_build/sphinx`` with ``_build``; return 0 if nothing differs."""
+    if not is_of_these_files(build.ROOT, build.BUILD):
+        print("not compared: make book has not built a site of these files")
         return 0
-    ours, theirs = site(plain_sphinx.FOLDER), site(other)
+    ours, theirs = site(plain_sphinx.FOLDER), site(build.BUILD)
     found = list(differences(ours, theirs))
     for line in found:
         print(line)
