@@ -137,11 +137,100 @@ def descent(given: Arrays) -> Run:
     return lambda: trained(weights).block_until_ready()
 
 
+def step_series(given: Arrays) -> Run:
+    import jax
+    from jax import numpy as jnp
+    from jax.experimental.jet import jet
+
+    weights, order = weights_of(given), int(given["order"])
+    train, look, r = (jnp.asarray(given[name]) for name in ("train", "look", "r"))
+    factorials = jnp.cumprod(jnp.arange(1.0, order + 1))[:, None]
+
+    def outputs(weights: Any, x: Any) -> Any:
+        return outputs_of(weights, x, given, jnp.tanh)
+
+    @jax.jit
+    def series(weights: Any) -> Any:
+        direction = jax.vjp(lambda w: outputs(w, train), weights)[1](r)[0]
+
+        def along(s: Any) -> Any:
+            moved = jax.tree.map(lambda w, v: w + s * v, weights, direction)
+            return outputs(moved, look)
+
+        higher = [jnp.ones(()), *[jnp.zeros(())] * (order - 1)]
+        value, derivatives = jet(along, (jnp.zeros(()),), (higher,))
+        scaled = jnp.stack(derivatives) / factorials
+        return jnp.concatenate([value[None], scaled])
+
+    return lambda: series(weights).block_until_ready()
+
+
+def tangent_kernel(given: Arrays) -> Run:
+    import jax
+    import neural_tangents
+    from jax import numpy as jnp
+    from jax._src import source_info_util
+    from jax.interpreters import ad
+    from neural_tangents import stax
+
+    # Its fastest mode reads two names that jax has moved.
+    ad.source_info_util, ad.config = source_info_util, jax.config
+    sigma_w, sigma_b = float(given["sigma_w"]), float(given["sigma_b"])
+    layers: list[Any] = []
+    weights: list[Any] = []
+    for number, (weight, bias) in enumerate(weights_of(given)):
+        if number:
+            layers.append(stax.Erf())
+            weights.append(())
+        layers.append(stax.Dense(len(weight), sigma_w, sigma_b))
+        weights.append((weight.T, bias[None]))
+    _, function, _ = stax.serial(*layers)
+    # Its hint that inputs do not mix makes the mode several times as fast.
+    mode = neural_tangents.NtkImplementation.STRUCTURED_DERIVATIVES
+    kernel = neural_tangents.empirical_ntk_fn(
+        function, vmap_axes=0, implementation=mode
+    )
+    x = jnp.asarray(given["x"])
+    compiled = jax.jit(lambda weights: kernel(x, None, weights))
+    return lambda: compiled(weights).block_until_ready()
+
+
+def infinite_width(given: Arrays) -> Run:
+    import jax
+    from jax import numpy as jnp
+    from neural_tangents import stax
+
+    dense = (1, float(given["sigma_w"]), float(given["sigma_b"]))
+    *_, kernel = stax.serial(stax.Dense(*dense), stax.Gelu(), stax.Dense(*dense))
+    x = jnp.asarray(given["x"])
+    compiled = jax.jit(lambda x: kernel(x, None, "ntk"))
+    return lambda: compiled(x).block_until_ready()
+
+
+def linear_sgd(given: Arrays) -> Run:
+    import jax
+    from jax import numpy as jnp
+
+    names = ("kernel", "y", "f0", "samples", "noise", "rate")
+    kernel, y, f0, samples, noise, rate = (jnp.asarray(given[k]) for k in names)
+
+    def step(f: Any, chosen: Any) -> Any:
+        j, epsilon = chosen
+        return f - rate * kernel[:, j] * (f[j] - y[j] - epsilon), None
+
+    compiled = jax.jit(lambda f: jax.lax.scan(step, f, (samples, noise))[0])
+    return lambda: compiled(f0).block_until_ready()
+
+
 PEERS: dict[str, Callable[[Arrays], Run]] = {
     "descent": descent,
     "erf_series": erf_series,
+    "infinite_width": infinite_width,
     "jacobian": jacobian,
+    "linear_sgd": linear_sgd,
     "spiral_flow": spiral_flow,
+    "step_series": step_series,
+    "tangent_kernel": tangent_kernel,
 }
 
 if __name__ == "__main__":
