@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import tomllib
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
@@ -230,13 +231,17 @@ def in_a_fork(
             with tempfile.TemporaryDirectory() as folder:
                 red = first_red(root, Path(folder), chapter, mutant, first, names)
             os.write(writing, json.dumps(red).encode())
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         told = pipe.read()
     os.waitpid(child, 0)
-    return Red(*json.loads(told)) if told else Red(first, "")
+    if not told:
+        raise ListError(f"{chapter} broke off with {mutant.name}")
+    return Red(*json.loads(told))
 
 
 def first_red(
