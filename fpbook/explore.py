@@ -24,11 +24,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from fpbook import progress
-from fpbook.validation import (
-    require_callable,
-    require_type,
-)
+from fpbook import figures, progress
+from fpbook.validation import require_callable, require_type
 
 MOST_PARAMETERS = 2
 MOST_FRAMES = 25
@@ -224,11 +221,12 @@ def _page_figure(
         chosen = dict(zip(values, combination, strict=True))
         figure, text = _frame(draw, names, chosen)
         sizes.add(tuple(figure.get_size_inches().tolist()))
-        images.append(_svg(figure))
+        with figures.laid_out(figure):
+            images.append(_svg(figure))
+            if chosen == dict(first):
+                still = _png(figure)
+                shown = len(images) - 1
         texts.append(text)
-        if chosen == dict(first):
-            still = _png(figure)
-            shown = len(images) - 1
     if len(sizes) > 1:
         raise ValueError(
             f"draw must return figures of one size, got {sorted(sizes)} in"

@@ -7,12 +7,17 @@ page); nothing else names a figure.
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from fpbook.validation import (
@@ -50,7 +55,69 @@ def use_house_style() -> None:
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("svg", "png", bbox_inches=None, metadata={"Date": None})
+        # One bundle takes the place of a formatter for each format.
+        set_matplotlib_formats()
+        formatter = sys.modules["IPython"].get_ipython().display_formatter
+        formatter.mimebundle_formatter.for_type(Figure, image_bundle)
+
+
+def image_bundle(figure: Figure) -> dict[str, str]:
+    """Give the images by which a notebook shows a figure.
+
+    Parameters
+    ----------
+    figure
+        The figure, laid out once for both.
+
+    Returns
+    -------
+    dict of str
+        By MIME type: the SVG, and the PNG in base64. Empty without axes.
+    """
+    from IPython.core.pylabtools import print_figure
+
+    if not figure.axes:
+        return {}
+    always: dict[str, Any] = {"bbox_inches": None, "metadata": {"Date": None}}
+    with laid_out(figure):
+        return {
+            "image/svg+xml": print_figure(figure, "svg", **always),
+            "image/png": print_figure(figure, "png", base64=True, **always),
+        }
+
+
+@contextmanager
+def laid_out(figure: Figure) -> Iterator[None]:
+    """Arrange the axes of a figure once for all that is written inside of the block.
+
+    Otherwise Matplotlib arranges them anew for every format, and then draws the whole
+    figure once without a result and once with it. An SVG has the same bytes as without
+    this block.
+
+    Parameters
+    ----------
+    figure
+        The figure; its axes are placed as for an SVG. After the block it has its layout
+        engine again.
+    """
+    engine = figure.get_layout_engine()
+    if engine is None or not figure.axes:
+        yield
+        return
+    canvas, dpi = figure.canvas, figure.dpi
+    FigureCanvasSVG(figure)
+    try:
+        engine.execute(figure)
+    finally:
+        figure.set_canvas(canvas)
+        figure.dpi = dpi
+    # Without an engine nothing is drawn in vain; the style would bring a new one.
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
+        try:
+            yield
+        finally:
+            figure.set_layout_engine(engine)
 
 
 def size(width: float = 1.0, aspect: float = 0.6) -> tuple[float, float]:

@@ -1,5 +1,7 @@
 """The house style: sizes, labels, colours, and figures that are the same every time."""
 
+import base64
+import io
 import os
 import subprocess
 import sys
@@ -13,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from PIL import Image
 
 from fpbook import figures
 
@@ -204,3 +208,91 @@ def test_plain_powers_leaves_ticks_between_decades_without_labels(axes: Axes) ->
     figures.plain_powers(axes.yaxis)
     axes.figure.canvas.draw()
     assert not any(t.get_text() for t in axes.get_yticklabels(minor=True))
+
+
+# --- the layout ---------------------------------------------------------------------
+
+
+def drawn() -> Figure:
+    figure, axes = plt.subplots(1, 2, figsize=figures.size(aspect=0.5))
+    axes[0].semilogy([1, 2, 3], [1e-3, 20, 3], "o-", label="$x^2$")
+    axes[0].legend()
+    image = axes[1].imshow([[0, 1], [2, 3]])
+    figure.colorbar(image, ax=axes[1], label="a density")
+    for each in axes:
+        each.set(xlabel="time", ylabel="height")
+    return figure
+
+
+def svg_of(figure: Figure, dpi: float | None = None) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", dpi=dpi, metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def places_of(figure: Figure) -> list[tuple[float, float, float, float]]:
+    return [axes.get_position().bounds for axes in figure.axes]
+
+
+def test_a_figure_laid_out_once_is_the_same_figure() -> None:
+    figures.use_house_style()
+    figure, alone = drawn(), svg_of(drawn())
+    by_hand = places_of(figure)
+    with figures.laid_out(figure):
+        assert svg_of(figure) == alone
+        figure.savefig(io.BytesIO(), format="png")
+        together = places_of(figure)
+    figure.savefig(io.BytesIO(), format="png")
+    # Letters are whole pixels wide in a PNG, a thousandth of the figure each.
+    assert np.abs(np.subtract(together, places_of(figure))).max() < 5e-3
+    assert np.abs(np.subtract(together, by_hand)).max() > 5e-2
+
+
+def test_a_laid_out_figure_is_drawn_once_for_each_format(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures.use_house_style()
+    figure = drawn()
+    times: list[object] = []
+    draw = Axes.draw
+
+    def counted(axes: Axes, renderer: RendererBase) -> None:
+        times.append(axes)
+        draw(axes, renderer)
+
+    monkeypatch.setattr(Axes, "draw", counted)
+    with figures.laid_out(figure):
+        svg_of(figure)
+        figure.savefig(io.BytesIO(), format="png")
+    assert times.count(figure.axes[0]) == 2
+    svg_of(figure)
+    # Matplotlib's own way: if it draws once, too, the block is no longer needed.
+    assert times.count(figure.axes[0]) == 4
+
+
+def test_a_figure_gets_back_what_it_had_before() -> None:
+    figures.use_house_style()
+    figure = drawn()
+    before = figure.get_layout_engine(), figure.canvas, figure.dpi
+    with pytest.raises(ValueError, match="Format 'none'"), figures.laid_out(figure):
+        figure.savefig(io.BytesIO(), format="none")
+    assert (figure.get_layout_engine(), figure.canvas, figure.dpi) == before
+    assert mpl.rcParams["figure.constrained_layout.use"]
+
+
+def test_a_figure_placed_by_hand_stays_where_it_is() -> None:
+    figure = plt.figure(layout="none")
+    axes = figure.add_axes((0.2, 0.3, 0.4, 0.5))
+    with figures.laid_out(figure):
+        svg_of(figure)
+    assert axes.get_position().bounds == pytest.approx((0.2, 0.3, 0.4, 0.5))
+
+
+def test_a_notebook_shows_both_formats_of_a_figure() -> None:
+    figures.use_house_style()
+    bundle = figures.image_bundle(drawn())
+    figure = drawn()
+    assert bundle["image/svg+xml"] == svg_of(figure, figure.dpi)
+    shown = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    assert shown.size == tuple((figure.dpi * figure.get_size_inches()).astype(int))
+    assert figures.image_bundle(plt.figure()) == {}
