@@ -97,7 +97,9 @@ def _implicit_solver(
     # One dimension: symmetric in units of the root of the stationary density, where
     # a step takes 0.6 times as long.
     scale = np.exp(level - (level.max() + level.min()) / 2)
-    *factors, _ = lapack.dpttrf(1 - time * stay, -time * np.sqrt(ahead * back))
+    *factors, failed = lapack.dpttrf(1 - time * stay, -time * np.sqrt(ahead * back))
+    if failed:
+        raise FloatingPointError(f"an implicit step of {time} has no positive matrix")
     return lambda density: lapack.dpttrs(*factors, density / scale)[0] * scale
 
 
