@@ -34,7 +34,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from fpbook.validation import (
-    LARGEST,
     LARGEST_COUNT,
     require_real,
     require_type,
@@ -194,7 +193,7 @@ def gaussian(grid: Grid, mean: ArrayLike, std: ArrayLike) -> Array:
 
 def per_axis(name: str, values: ArrayLike, d: int) -> Array:
     given = require_real(name, values)
-    if given.shape not in ((), (d,)) or not np.all(np.abs(given) <= LARGEST):
+    if given.shape not in ((), (d,)) or not np.all(np.isfinite(given)):
         raise ValueError(
             f"{name} must be a finite number or {d} of them, one per axis, "
             f"got {values!r}"

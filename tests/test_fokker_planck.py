@@ -1176,7 +1176,7 @@ def test_times_must_increase(times):
 @pytest.mark.parametrize("dt", [0.0, -1.0, np.nan, np.inf])
 def test_dt_must_be_positive(dt):
     equation, start = ornstein_uhlenbeck()
-    with pytest.raises(ValueError, match=f"dt must be > 0, got {dt}"):
+    with pytest.raises(ValueError, match=f"dt must be finite and > 0, got {dt}"):
         equation.evolve(start, 1.0, dt)
 
 
