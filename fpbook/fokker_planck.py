@@ -491,14 +491,17 @@ class FokkerPlanck:
         Raises
         ------
         ValueError
-            If there is no potential or more than one temperature, or a shape does not
-            fit.
+            If there is no potential or more than one temperature, a shape does not
+            fit, or more than a mass of 1e-6 is below zero.
         """
         if self._temperature is None or self._levels is None:
             raise ValueError(
                 "free_energy needs a potential and a diffusion that is one number"
             )
         given = self._shaped(density, leading=True)
+        below = -np.min(self._integral(np.minimum(given, 0)))
+        if below > MASS_TOLERANCE:
+            raise ValueError(f"density must be >= 0, got a mass of {below:.2g} below 0")
         entropy = special.xlogy(given, np.maximum(given, np.finfo(float).tiny))
         return self._integral(given * self._levels + self._temperature * entropy)
 

@@ -943,6 +943,19 @@ def test_free_energy_needs_a_potential_and_a_temperature(diffusion, force):
         equation.free_energy(np.full((4, 4), 0.25))
 
 
+def test_free_energy_of_what_is_no_density_is_refused():
+    equation = FokkerPlanck(Grid(-1, 1, 4), 0.5, potential=lambda w: w[:, 0] ** 2 / 2)
+    density = np.array([0.9e-6, 0.9e-6, 1.0, 1.0])
+    assert np.all(
+        np.isfinite(equation.free_energy([density, density * [-1, -1, 1, 1]]))
+    )
+    density[0] = -3e-6
+    with pytest.raises(
+        ValueError, match=r"^density must be >= 0, got .* 1\.5e-06 below"
+    ):
+        equation.free_energy([np.full(4, 0.5), density])
+
+
 # --- evolution: exact moments -------------------------------------------------------
 
 
