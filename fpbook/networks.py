@@ -37,11 +37,14 @@ from torch import Tensor
 
 from fpbook.memory import require_memory
 from fpbook.validation import (
+    LARGEST,
     require_choice,
     require_integer,
     require_integer_between,
     require_non_negative,
     require_positive,
+    require_real,
+    require_type,
 )
 
 Parametrization = Literal["ntk", "mean_field", "standard"]
@@ -142,6 +145,16 @@ class Network:
     def layers(self, params: Tensor) -> list[Layer]:
         """Split flat parameters, shape (..., P), into views of the L + 1 layers.
 
+        Parameters
+        ----------
+        params
+            Parameters, float32 or float64, shape (..., P).
+
+        Returns
+        -------
+        list
+            The L + 1 layers, from the input on.
+
         Raises
         ------
         ValueError
@@ -240,6 +253,7 @@ def mlp(
     require_choice(PARAMETRIZATIONS, parametrization=parametrization)
     require_positive(scale=scale, sigma_w=sigma_w)
     require_non_negative(sigma_b=sigma_b)
+    place = _device(device)
     single = not isinstance(seed, Iterable)
     seeds = list(seed) if isinstance(seed, Iterable) else [seed]
     if not seeds:
@@ -249,7 +263,8 @@ def mlp(
     empty = torch.empty(0, device="cpu")
     kind = (activation, parametrization, scale, sigma_w, sigma_b)
     blank = Network(width, depth, input_dim, *kind, empty)
-    count = sum(n_out * (n_in + 1) for n_out, n_in in blank.shapes)
+    # Not from the list of shapes, which may itself not fit.
+    count = width * (input_dim + 1) + (depth - 1) * width * (width + 1) + width + 1
     require_memory(8 * len(seeds) * count, "the parameters")
     params = torch.empty(len(seeds), count, dtype=torch.float64, device="cpu")
     for row, one in zip(params, seeds, strict=True):
@@ -258,8 +273,17 @@ def mlp(
         for layer in blank.layers(params):
             layer.weight.mul_(sigma_w / math.sqrt(layer.weight.shape[-1]))
             layer.bias.mul_(sigma_b)
-    theta = (params[0] if single else params).to(device)
+    theta = (params[0] if single else params).to(place)
     return Network(width, depth, input_dim, *kind, theta)
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as problem:
+        raise ValueError(
+            f'device must be one of torch, such as "cpu", got {device!r}'
+        ) from problem
 
 
 # --- forward and backward -----------------------------------------------------------
@@ -309,13 +333,17 @@ def trace(network: Network, params: Tensor, x: ArrayLike | Tensor) -> Trace:
     Returns
     -------
     Trace
-        Layers, inputs, deltas and outputs, of the type of ``params``.
+        Layers, inputs, deltas and outputs, of the type of ``params``. Numbers that are
+        not finite are passed on, since training calls this at every step.
 
     Raises
     ------
     ValueError
         If a shape does not fit.
+    TypeError
+        If ``network`` is none.
     """
+    require_type(Network, network=network)
     layers = network.layers(params)
     inputs, fields = _forward(network, layers, _shaped(network, params, x))
     derivative = ACTIVATIONS[network.activation].derivative
@@ -340,36 +368,57 @@ def _forward(
     return inputs, fields
 
 
-def as_tensor_of(params: Tensor, values: ArrayLike | Tensor) -> Tensor:
-    """Turn numbers into a tensor like the parameters; arrays are copied."""
+def as_tensor_of(
+    params: Tensor, values: ArrayLike | Tensor, name: str = "values"
+) -> Tensor:
+    """Turn numbers into a tensor like the parameters; arrays are copied.
+
+    Raises
+    ------
+    ValueError
+        If they are not real numbers.
+    """
     if not isinstance(values, Tensor):
-        values = torch.from_numpy(np.array(values, dtype=float))
+        return torch.from_numpy(np.array(require_real(name, values))).to(params)
+    if values.is_complex() or values.dtype == torch.bool:
+        raise ValueError(f"{name} must be real numbers, got {values.dtype}")
     return values.to(params)
 
 
-def _shaped(network: Network, params: Tensor, x: ArrayLike | Tensor) -> Tensor:
-    points = as_tensor_of(params, x)
+def _shaped(
+    network: Network, params: Tensor, x: ArrayLike | Tensor, name: str = "x"
+) -> Tensor:
+    points = as_tensor_of(params, x, name)
     if points.dim() != 2 or points.shape[1] != network.input_dim or not len(points):
         raise ValueError(
-            f"x must have shape (n, {network.input_dim}) with n >= 1, got "
+            f"{name} must have shape (n, {network.input_dim}) with n >= 1, got "
             f"{tuple(points.shape)}"
         )
     return points
 
 
-def as_inputs(network: Network, params: Tensor, x: ArrayLike | Tensor) -> Tensor:
+def as_inputs(
+    network: Network, params: Tensor, x: ArrayLike | Tensor, name: str = "x"
+) -> Tensor:
     """Turn inputs into a tensor of the type of the parameters, shape (n, input_dim).
 
     Raises
     ------
     ValueError
-        If the shape is another or an input is not finite.
+        If the shape is another, or an input or a parameter is not finite.
+    TypeError
+        If ``network`` is none.
     """
+    require_type(Network, network=network)
     network.layers(params)  # refuses params of another network
-    points = _shaped(network, params, x).detach()
+    points = _shaped(network, params, x, name).detach()
     # Not in _shaped: under torch.func no value can decide.
-    if not torch.isfinite(points).all():
-        raise ValueError("x must be finite, got NaN or infinity")
+    for kind, values in (("params", params), (name, points)):
+        if not (values.abs() <= LARGEST).all():
+            raise ValueError(
+                f"{kind} must be finite, of a size up to {LARGEST:g}, got NaN, "
+                "infinity or more"
+            )
     return points
 
 
@@ -423,7 +472,9 @@ def pulled_layers(seen: Trace, residual: Tensor) -> Iterator[tuple[Tensor, Tenso
         yield weighted.mT @ a, weighted.sum(-2)
 
 
-def as_residual(params: Tensor, count: int, residual: ArrayLike | Tensor) -> Tensor:
+def as_residual(
+    params: Tensor, count: int, residual: ArrayLike | Tensor, inputs: str = "x"
+) -> Tensor:
     """Turn a residual into a tensor of the type of the parameters, shape (..., count).
 
     Raises
@@ -432,13 +483,14 @@ def as_residual(params: Tensor, count: int, residual: ArrayLike | Tensor) -> Ten
         If it is not finite, or its shape fits neither ``count`` points nor the leading
         axes of ``params``.
     """
-    r = as_tensor_of(params, residual)
+    r = as_tensor_of(params, residual, "residual")
     stack = params.shape[:-1]
     fits = r.shape[-1:] == (count,) and (not stack or r.shape[:-1] in ((), stack))
-    if not fits or not torch.isfinite(r).all():
+    if not fits or not (r.abs() <= LARGEST).all():
         raise ValueError(
             "residual must be finite, with the leading axes of params if it has any, "
-            f"and of shape (..., {count}), got {tuple(r.shape)}"
+            f"and of shape (..., {count}) for {count} points {inputs}, got "
+            f"{tuple(r.shape)}"
         )
     return r
 

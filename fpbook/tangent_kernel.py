@@ -30,10 +30,14 @@ from torch.utils import _pytree as pytree
 from fpbook.memory import available_memory, require_memory
 from fpbook.networks import ACTIVATIONS, Network, as_inputs, trace
 from fpbook.validation import (
+    LARGEST,
+    require_callable,
     require_choice,
-    require_integer,
+    require_integer_between,
+    require_no_flags,
     require_non_negative,
     require_positive,
+    require_real,
     require_snapshots,
     require_times,
 )
@@ -78,8 +82,8 @@ def empirical(
     MemoryError
         If what both passes keep does not fit into the memory that is available.
     """
-    a = as_inputs(network, params, x1)
-    b = a if x2 is None else as_inputs(network, params, x2)
+    a = as_inputs(network, params, x1, "x1")
+    b = a if x2 is None else as_inputs(network, params, x2, "x2")
     stacks = params.numel() // params.shape[-1]
     numbers = 3 * (network.depth + 1) * network.width + network.input_dim
     numbers = stacks * (numbers * (len(a) + (0 if x2 is None else len(b))))
@@ -160,19 +164,26 @@ def empirical_of(
     MemoryError
         If not even one gradient with its copies fits.
     """
+    require_callable(function=function)
+    if memory is not None:
+        require_non_negative(memory=memory)
     leaves = pytree.tree_leaves(params)
     if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
         raise ValueError("params must hold at least one tensor, and tensors only")
+    if not all(
+        leaf.is_floating_point() and torch.isfinite(leaf).all() for leaf in leaves
+    ):
+        raise ValueError("params must hold real, finite tensors, got one that is not")
     # Parameters of a module ask for gradients: each column would keep its graph.
     params = pytree.tree_map(lambda leaf: leaf.detach(), params)
     x1 = _require_rows("x1", x1)
     other = x1 if x2 is None else _require_rows("x2", x2)
-    outputs = function(params, x1)
-    if outputs.shape != (len(x1),):
+    if (other.dtype, other.shape[1:]) != (x1.dtype, x1.shape[1:]):
         raise ValueError(
-            f"function must return shape ({len(x1)},) for {len(x1)} inputs, got "
-            f"{tuple(outputs.shape)}"
+            f"x2 must have rows like those of x1, {x1.dtype} of shape "
+            f"{tuple(x1.shape[1:])}, got {other.dtype} of {tuple(other.shape[1:])}"
         )
+    _check_outputs(function, params, x1)
     gradient = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
     allowed = available_memory() / 2 if memory is None else memory
     require_memory(
@@ -203,12 +214,34 @@ def empirical_of(
 
 
 def _require_rows(name: str, x: ArrayLike | Tensor) -> Tensor:
-    points = x if isinstance(x, Tensor) else torch.as_tensor(x)
-    if points.dim() < 1 or not len(points):
+    if not isinstance(x, Tensor):
+        require_real(name, x)
+    points = torch.as_tensor(x)
+    if points.dim() < 1 or not points.numel():
         raise ValueError(
             f"{name} must have at least one row, got {tuple(points.shape)}"
         )
+    if points.is_complex() or not torch.isfinite(points).all():
+        raise ValueError(f"{name} must be real and finite, got {points}")
     return points
+
+
+def _check_outputs(function: Function, params: Any, x1: Tensor) -> None:
+    try:
+        outputs = function(params, x1)
+    except (RuntimeError, TypeError, ValueError) as problem:
+        raise ValueError(
+            f"function must take params and x1 as they are, got an error: {problem}"
+        ) from problem
+    if not isinstance(outputs, Tensor) or outputs.shape != (len(x1),):
+        raise ValueError(
+            f"function must return shape ({len(x1)},) for {len(x1)} inputs x1, got "
+            f"{tuple(outputs.shape) if isinstance(outputs, Tensor) else outputs!r}"
+        )
+    if not torch.isfinite(outputs).all():
+        raise ValueError(
+            f"function must return finite numbers at params, got {outputs}"
+        )
 
 
 def _derivative_along(
@@ -226,6 +259,7 @@ def _derivative_along(
 CONVERGED = 1e-10
 """Part of the mean square of an activation that its expansion may leave out."""
 
+LARGEST_DEPTH = 100_000
 # Terms of the first and of the longest expansion.
 TERMS = (32, 1024)
 
@@ -260,7 +294,7 @@ def infinite_width(
     x1, x2
         Inputs, shapes (n1, input_dim) and (n2, input_dim); ``x1`` again if None.
     depth
-        Hidden layers, L >= 1.
+        Hidden layers, L from 1 to 100,000.
     activation
         ``"erf"``, ``"tanh"``, ``"gelu"`` or ``"relu"``.
     sigma_w, sigma_b
@@ -281,7 +315,7 @@ def infinite_width(
         forms lose digits with the variance q of equal inputs: they are off by about
         1e-16 q.
     """
-    require_integer(1, depth=depth)
+    require_integer_between(1, LARGEST_DEPTH, depth=depth)
     require_choice(tuple(_AVERAGES), activation=activation)
     require_positive(sigma_w=sigma_w)
     require_non_negative(sigma_b=sigma_b)
@@ -307,9 +341,10 @@ def infinite_width(
 
 
 def _points(name: str, values: ArrayLike, width: int | None = None) -> Array:
-    x = np.asarray(values, dtype=float)
+    x = require_real(name, values)
     if x.ndim != 2 or not x.size or x.shape[1] != (width or x.shape[1]):
-        raise ValueError(f"{name} must have shape (n, {width or 'd'}), got {x.shape}")
+        like = f"(n, {width}) as x1" if width else "(n, d)"
+        raise ValueError(f"{name} must have shape {like}, got {x.shape}")
     if not np.isfinite(x).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return x
@@ -514,7 +549,8 @@ def linear_dynamics(
 
 
 def _require_counts(steps: ArrayLike | None) -> Array:
-    counts = np.atleast_1d(np.asarray(steps, dtype=float))
+    require_no_flags("steps", steps)
+    counts = np.atleast_1d(require_real("steps", np.asarray(steps)))
     if (
         counts.ndim != 1
         or not counts.size
@@ -601,6 +637,8 @@ def sgd_schedule(
     ValueError
         If one of them does not fit ``points`` training points.
     """
+    require_real("samples", samples)
+    require_no_flags("samples", samples)
     chosen = np.asarray(samples)
     if (
         chosen.ndim != 1
@@ -611,7 +649,7 @@ def sgd_schedule(
             f"samples must be indices from 0 to {points - 1}, shape (steps,), got "
             f"shape {chosen.shape} of {chosen.dtype}"
         )
-    epsilon = np.zeros(len(chosen)) if noise is None else np.asarray(noise, dtype=float)
+    epsilon = np.zeros(len(chosen)) if noise is None else require_real("noise", noise)
     if epsilon.shape != chosen.shape or not np.isfinite(epsilon).all():
         raise ValueError(
             f"noise must be finite and of the shape {chosen.shape} of samples, got "
@@ -648,14 +686,14 @@ def _linear_problem(
 
     The start gets the leading axes of all arguments.
     """
+    K, y = require_real("kernel", kernel), require_real("targets", targets)
     rounding = _rounding_of(np.asarray(kernel).dtype)
-    K, y = np.asarray(kernel, dtype=float), np.asarray(targets, dtype=float)
-    start = np.asarray(f0, dtype=float)
+    start = require_real("f0", f0)
     given = {"kernel": K, "targets": y, "f0": start}
     if test_kernel is not None:
-        given["test_kernel"] = np.asarray(test_kernel, dtype=float)
+        given["test_kernel"] = require_real("test_kernel", test_kernel)
     for name, array in given.items():
-        if not array.size or not np.isfinite(array).all():
+        if not array.size or not np.all(np.abs(array) <= LARGEST):
             raise ValueError(
                 f"{name} must be finite and not empty, got shape {array.shape}"
             )

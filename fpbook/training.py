@@ -159,7 +159,7 @@ def _problem(
     x_test: ArrayLike | Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     points = as_inputs(network, params, x)
-    targets = as_tensor_of(params, y).detach()
+    targets = as_tensor_of(params, y, "y").detach()
     outputs = (*params.shape[:-1], len(points))
     fits = targets.dim() <= len(outputs) and targets.shape[-1:] == outputs[-1:]
     fits = fits and all(
@@ -169,9 +169,12 @@ def _problem(
     if not fits or not torch.isfinite(targets).all():
         raise ValueError(
             f"y must be finite and have shape (..., {len(points)}) with the leading "
-            f"axes {outputs[:-1]} of params or none, got {tuple(targets.shape)}"
+            f"axes {outputs[:-1]} of params or none, as {len(points)} points x ask, "
+            f"got {tuple(targets.shape)}"
         )
-    tests = points[:0] if x_test is None else as_inputs(network, params, x_test)
+    tests = (
+        points[:0] if x_test is None else as_inputs(network, params, x_test, "x_test")
+    )
     return points, targets, tests
 
 

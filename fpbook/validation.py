@@ -341,6 +341,18 @@ def require_generator(seed: int | np.random.Generator) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def require_no_flags(name: str, values: object) -> None:
+    """Refuse True and False in a list of numbers, where numpy takes them for 1 and 0.
+
+    Raises
+    ------
+    ValueError
+        If there is one.
+    """
+    if isinstance(values, Sequence) and any(isinstance(x, bool) for x in values):
+        raise ValueError(f"{name} must be numbers, got {values!r}")
+
+
 def require_jobs(jobs: int) -> None:
     """Require a number of joblib's jobs: an integer up to 10,000 in size, but not 0.
 

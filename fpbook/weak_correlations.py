@@ -37,8 +37,10 @@ from fpbook.networks import Network, as_inputs, as_residual, jacobian, trace
 from fpbook.tangent_kernel import linear_dynamics
 from fpbook.taylor_series import COMPOSITIONS
 from fpbook.validation import (
+    LARGEST,
     require_integer,
     require_integer_between,
+    require_real,
     require_times,
 )
 
@@ -104,10 +106,10 @@ def taylor_coefficients(
         If the series do not fit into the memory that is available.
     """
     require_integer(0, order=order)
-    _require_double(params, order)
     points = as_inputs(network, params, x)
-    train = as_inputs(network, params, x_train)
-    r = as_residual(params, len(train), residual)
+    _require_double(params, order)
+    train = as_inputs(network, params, x_train, "x_train")
+    r = as_residual(params, len(train), residual, "x_train")
     lead = params.shape[:-1] or r.shape[:-1]
     size = 10 * (order + 1) * math.prod(lead) * len(points)
     size += 5 * (network.depth + 1) * math.prod(params.shape[:-1]) * len(train)
@@ -151,6 +153,8 @@ def _require_double(params: Tensor, order: int) -> None:
 # Directions whose series are computed together.
 DIRECTIONS = 64
 
+LARGEST_ORDER = 20
+
 
 def correlation_tensor(
     network: Network, params: Tensor, x: ArrayLike | Tensor, order: int
@@ -172,7 +176,7 @@ def correlation_tensor(
     x
         Points, shape (n, input_dim); the cost grows as n to the power of the order.
     order
-        Number of first derivatives, d >= 1.
+        Number of first derivatives, d from 1 to 20.
 
     Returns
     -------
@@ -188,10 +192,10 @@ def correlation_tensor(
     MemoryError
         If the tensor does not fit into the memory that is available.
     """
-    require_integer(1, order=order)
+    require_integer_between(1, LARGEST_ORDER, order=order)
+    points = as_inputs(network, params, x)
     _require_single(params)
     _require_double(params, order)
-    points = as_inputs(network, params, x)
     n = len(points)
     require_memory(2 * n ** (order + 1) * params.element_size(), "the tensor")
     groups = [
@@ -415,16 +419,20 @@ def tangent_hierarchy(
         If the equations cannot be integrated: a truncated hierarchy may run away.
     """
     require_integer_between(2, 4, order=order)
+    t = require_times(times)
+    train = as_inputs(network, params, x_train, "x_train")
     _require_single(params)
     if params.dtype != torch.float64:
         raise ValueError(f"params must be float64, got {params.dtype}")
-    t = require_times(times)
-    train = as_inputs(network, params, x_train)
-    tests = train[:0] if x_test is None else as_inputs(network, params, x_test)
+    tests = (
+        train[:0] if x_test is None else as_inputs(network, params, x_test, "x_test")
+    )
     points, m = torch.cat([train, tests]), len(train)
-    targets = np.asarray(y, dtype=float)
-    if targets.shape != (m,) or not np.isfinite(targets).all():
-        raise ValueError(f"y must be finite, of shape ({m},), got {targets.shape}")
+    targets = require_real("y", y)
+    if targets.shape != (m,) or not np.all(np.abs(targets) <= LARGEST):
+        raise ValueError(
+            f"y must be finite, of shape ({m},) as x_train, got {targets.shape}"
+        )
     theta = params.detach()
     f0 = network(theta, points).cpu().numpy()
     kernels = _kernels(network, theta, points, m, order)

@@ -4,6 +4,9 @@ from functools import cache
 
 import numpy as np
 import torch
+
+# torch needs it for derivatives, and longer to import it than a call may take.
+import torch._dynamo
 from fuzzing import Call
 
 from fpbook import networks, random_networks
