@@ -37,6 +37,7 @@ from fpbook.annealed import (
     single_site_law,
     trivial_weight,
 )
+from fpbook.validation import require_broadcast, require_real
 
 __all__ = [
     "OrderParameters",
@@ -136,6 +137,10 @@ def order_parameters(
     Source: the module's docstring; the limit T = 0 is derived in the chapter *The edge
     of chaos by replicas*.
     """
+    given = {"g": g, "gamma": gamma, "temperature": temperature}
+    for name, values in given.items():
+        require_real(name, values)
+    require_broadcast(**given)
     shape, (gains, symmetries, T) = flattened(g, gamma, temperature)
     plain = _plain(gains, symmetries, T)
     none = np.zeros_like(gains)

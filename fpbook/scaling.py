@@ -52,7 +52,7 @@ def over_widths(
     ----------
     measure
         ``measure(width, seeds)`` returns numbers for networks of that width drawn from
-        the seeds, an array of shape (len(seeds), ...).
+        the seeds, an array of shape (len(seeds), ...). NaN is passed on.
     widths
         Widths, shape (W,).
     networks

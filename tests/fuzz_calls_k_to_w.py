@@ -1,4 +1,4 @@
-"""One valid call of each public function of the modules kpz to weak_correlations."""
+"""Calls that are right, for the modules from kpz to weak_correlations."""
 
 from functools import cache
 
@@ -13,6 +13,25 @@ from fpbook import networks, random_networks
 from fpbook.deep_autoencoder import Network, record
 from fpbook.finite_volumes import Grid, gaussian
 from fpbook.fokker_planck import FokkerPlanck
+
+MANY = "any number of them"
+STACKED = "any number of axes in front"
+ONE_SAMPLE = "one of several samples"
+BROADCAST = "arguments are broadcast together"
+IN_RANGE = "from -1 to 1"
+FIRST = "the first of them"
+NO_NOISE = "no noise"
+NO_DECAY = "no weight decay"
+NO_COUPLING = "neurons without couplings"
+NO_STEPS = "the start alone"
+FLOW = "gradient flow"
+STATIONARY = "a stationary point"
+REPLICAS = "any number of replicas, also none"
+NETWORKS_OR_SINGLE = "several networks, or one in single precision"
+ALL_CORES = "documented: -1 for all there are"
+ANY_TEXT = "any text"
+NOT_READ = "a part of the record that it does not read"
+ITS_FUNCTION = "the function decides about shapes; its own error is left as it is"
 
 
 def _rng():
@@ -35,6 +54,8 @@ def _back(points):
     return -points
 
 
+# --- kpz ------------------------------------------------------------------------------
+
 HEIGHTS = _rng().standard_normal(64)
 KPZ = [
     Call(
@@ -47,19 +68,39 @@ KPZ = [
             "diffusion": 0.5,
         },
     ),
-    Call("kpz.height_moments", {"heights": HEIGHTS, "blocks": 8}),
+    Call(
+        "kpz.height_moments",
+        {"heights": HEIGHTS, "blocks": 8},
+        {("heights", "nested"): ONE_SAMPLE},
+    ),
     Call(
         "kpz.growth_exponent",
         {"times": [1.0, 2.0, 4.0, 8.0], "variances": [1.0, 1.5, 2.6, 4.0]},
     ),
-    Call("kpz.roughness", {"heights": HEIGHTS.reshape(4, 16)}),
-    Call("kpz.structure_factor", {"heights": HEIGHTS.reshape(4, 16)}),
+    Call(
+        "kpz.roughness",
+        {"heights": HEIGHTS.reshape(4, 16)},
+        {("heights", "nested short0 long0 short1 long1"): STACKED},
+    ),
+    Call(
+        "kpz.structure_factor",
+        {"heights": HEIGHTS.reshape(4, 16)},
+        {("heights", "nested short0 long0 short1 long1"): STACKED},
+    ),
     Call(
         "kpz.empirical_log_density",
         {"walkers": HEIGHTS.reshape(4, 16), "edges": [-3.0, 0.0, 3.0]},
+        {("walkers", "short0 long0 short1 long1"): MANY, ("edges", "short0"): MANY},
     ),
-    Call("kpz.multinomial_variance", {"probability": [0.2, 0.5], "networks": 10}),
+    Call(
+        "kpz.multinomial_variance",
+        {"probability": [0.2, 0.5], "networks": 10},
+        {("probability", "nested short0 long0"): MANY},
+    ),
 ]
+
+
+# --- langevin -------------------------------------------------------------------------
 
 
 def _mean_gradient(walkers, batch):
@@ -78,6 +119,12 @@ LANGEVIN = [
     Call(
         "langevin.langevin_ensemble",
         {"drift": _back, "diffusion": 0.5, "x0": START, "dt": 0.1, **RUN},
+        {
+            ("diffusion", "zero"): NO_NOISE,
+            ("diffusion", "array"): "one per weight",
+            ("x0", "short0 long0 short1 long1"): MANY,
+            ("jobs", "negative"): ALL_CORES,
+        },
     ),
     Call(
         "langevin.sgd_ensemble",
@@ -89,25 +136,48 @@ LANGEVIN = [
             "batch_size": 2,
             **RUN,
         },
+        {
+            ("data", "short0 long0"): MANY,
+            ("data", "short1"): "the gradient of this table takes it",
+            ("data", "nested long1"): ITS_FUNCTION,
+            ("x0", "short0 long0"): MANY,
+            ("x0", "short1 long1"): ITS_FUNCTION,
+            ("jobs", "negative"): ALL_CORES,
+        },
     ),
     Call(
         "langevin.move_ensemble",
         {"move": _move, "start": START, **RUN, "description": "walk"},
+        {
+            ("move", "returns_nan"): "the function itself fails, a generator times NaN",
+            ("start", "short0 long0 short1 long1"): MANY,
+            ("jobs", "negative"): ALL_CORES,
+            ("description", "text"): ANY_TEXT,
+        },
     ),
-    Call("langevin.histogram", {"walkers": START, "grid": PLANE}),
+    Call(
+        "langevin.histogram",
+        {"walkers": START, "grid": PLANE},
+        {("walkers", "short0 long0"): MANY},
+    ),
     Call(
         "langevin.l1_distance",
         {"walkers": START, "grid": PLANE, "density": _normal(PLANE), "bins": 2},
+        {("walkers", "short0 long0"): MANY, ("bins", "array"): "one per axis"},
     ),
     Call(
         "langevin.wasserstein",
         {"walkers": HEIGHTS, "edges": LINE.edges[0], "density": _normal(LINE)},
+        {("walkers", "short0 long0"): MANY},
     ),
     Call(
         "langevin.kolmogorov_smirnov",
         {"walkers": HEIGHTS, "edges": LINE.edges[0], "density": _normal(LINE)},
+        {("walkers", "short0 long0"): MANY},
     ),
 ]
+# --- mean_field -----------------------------------------------------------------------
+
 MEAN_FIELD = [
     Call(
         "mean_field.mean_field_moments",
@@ -121,6 +191,11 @@ MEAN_FIELD = [
             "data_covariance": np.eye(2),
             "weight_decay": 0.1,
             "variant": "coupled",
+        },
+        {
+            ("times", "short0"): MANY,
+            ("temperature", "zero"): NO_NOISE,
+            ("weight_decay", "zero"): NO_DECAY,
         },
     ),
     Call(
@@ -136,6 +211,11 @@ MEAN_FIELD = [
             "weight_decay": 0.1,
             "coupling_step": 0.02,
         },
+        {
+            ("times", "short0"): MANY,
+            ("data_covariance", "zero"): "data without any spread",
+            ("weight_decay", "zero"): NO_DECAY,
+        },
     ),
     Call(
         "mean_field.total_variation",
@@ -150,13 +230,39 @@ MEAN_FIELD = [
             "edges": [-1.0, 0.5, 1.0],
             "data_scale": 1.0,
         },
+        {("edges", "short0"): MANY},
     ),
 ]
+# --- memory, progress, runs -----------------------------------------------------------
+
 SMALL = [
-    Call("memory.require_memory", {"needed": 1.0, "what": "a number", "allowed": 8.0}),
-    Call("progress.bar", {"total": 3.0, "description": "counting"}),
-    Call("runs.choose", {"page": 1, "full": 2}),
+    Call(
+        "memory.require_memory",
+        {"needed": 1.0, "what": "a number", "allowed": 8.0},
+        {
+            ("needed", "zero"): "nothing is needed",
+            ("what", "text"): ANY_TEXT,
+            ("allowed", "inf huge"): "no limit",
+        },
+    ),
+    Call(
+        "progress.bar",
+        {"total": 3.0, "description": "counting"},
+        {("total", "zero"): "no work", ("description", "text"): ANY_TEXT},
+    ),
+    Call(
+        "runs.choose",
+        {"page": 1, "full": 2},
+        {
+            (
+                "page full",
+                "text none object nan inf complex true negative zero array fraction",
+            ): "a size of any kind, passed on"
+        },
+    ),
 ]
+# --- networks -------------------------------------------------------------------------
+
 NETWORK = networks.mlp(3, 2, "erf", 2, 0)
 THETA = NETWORK.params
 X, X_TEST = (_rng().standard_normal((4, 2)), _rng().standard_normal((3, 2)) + 1)
@@ -176,27 +282,64 @@ NETWORKS = [
             "sigma_b": 0.1,
             "device": "cpu",
         },
+        {("sigma_b", "zero"): "no biases"},
     ),
-    Call("networks.trace", {"network": NETWORK, "params": THETA, "x": X}),
+    Call(
+        "networks.trace",
+        {"network": NETWORK, "params": THETA, "x": X},
+        {
+            ("params", "nested single"): NETWORKS_OR_SINGLE,
+            ("params x", "nan inf"): "documented: training calls it at every step",
+            ("x", "short0 long0"): MANY,
+        },
+    ),
     Call(
         "networks.pull_back",
         {"network": NETWORK, "params": THETA, "x": X, "residual": Y},
+        {
+            ("params", "nested single"): NETWORKS_OR_SINGLE,
+            ("residual", "nested"): "several directions",
+        },
     ),
-    Call("networks.jacobian", {"network": NETWORK, "params": THETA, "x": X}),
+    Call(
+        "networks.jacobian",
+        {"network": NETWORK, "params": THETA, "x": X},
+        {("params", "nested single"): NETWORKS_OR_SINGLE, ("x", "short0 long0"): MANY},
+    ),
 ]
+# --- random_networks, replicas --------------------------------------------------------
+
 J = random_networks.random_couplings(4, 0.3, 0)
 STATES = _rng().standard_normal((4, 2))
 RANDOM_NETWORKS = [
     Call(
         "random_networks.random_couplings",
         {"N": 4, "gamma": 0.3, "seed": 0, "diagonal": False},
+        {("gamma", "negative zero"): IN_RANGE},
     ),
-    Call("random_networks.velocity", {"x": STATES, "J": J, "g": 1.5}),
-    Call("random_networks.speed_energy", {"x": STATES, "J": J, "g": 1.5}),
-    Call("random_networks.speed_gradient", {"x": STATES, "J": J, "g": 1.5}),
+    Call(
+        "random_networks.velocity",
+        {"x": STATES, "J": J, "g": 1.5},
+        {("x", "empty1 short1 long1"): REPLICAS, ("g", "zero"): NO_COUPLING},
+    ),
+    Call(
+        "random_networks.speed_energy",
+        {"x": STATES, "J": J, "g": 1.5},
+        {("x", "empty1 short1 long1"): REPLICAS, ("g", "zero"): NO_COUPLING},
+    ),
+    Call(
+        "random_networks.speed_gradient",
+        {"x": STATES, "J": J, "g": 1.5},
+        {("x", "empty1 short1 long1"): REPLICAS, ("g", "zero"): NO_COUPLING},
+    ),
     Call(
         "random_networks.trajectory",
         {"J": J, "g": 1.5, "x0": STATES, "times": [0.0, 0.5], "dt": 0.1},
+        {
+            ("g", "zero"): NO_COUPLING,
+            ("x0", "empty1 short1 long1"): REPLICAS,
+            ("times", "short0"): MANY,
+        },
     ),
     Call(
         "random_networks.langevin",
@@ -210,6 +353,11 @@ RANDOM_NETWORKS = [
             "dt": 0.1,
             "friction": 0.5,
             "snapshots": [0, 3],
+        },
+        {
+            ("g", "zero"): NO_COUPLING,
+            ("temperature", "zero"): NO_NOISE,
+            ("x0", "empty1 short1 long1"): REPLICAS,
         },
     ),
     Call(
@@ -225,6 +373,7 @@ RANDOM_NETWORKS = [
             "x0": STATES[:, 0],
             "seed": 0,
         },
+        {("g", "zero"): NO_COUPLING, ("warm_up", "zero"): "no time before"},
     ),
     Call(
         "random_networks.fixed_points",
@@ -236,13 +385,32 @@ RANDOM_NETWORKS = [
             "tolerance": 1e-11,
             "distinct": 1e-05,
         },
+        {
+            ("g", "zero"): NO_COUPLING,
+            ("starts", "empty1 short1 long1"): "any number of starts, also none",
+        },
     ),
     Call(
         "random_networks.plant",
         {"N": 4, "g": 0.8, "gamma": 0.3, "temperature": 0.5, "seed": 0},
+        {("gamma", "negative zero"): IN_RANGE},
     ),
-    Call("replicas.order_parameters", {"g": 0.8, "gamma": 0.3, "temperature": 0.5}),
+    Call(
+        "replicas.order_parameters",
+        {"g": 0.8, "gamma": 0.3, "temperature": 0.5},
+        {
+            ("g gamma temperature", "array"): BROADCAST,
+            ("gamma", "negative zero"): IN_RANGE,
+            (
+                "temperature",
+                "zero",
+            ): "a limit; documented: some conjugates are NaN there",
+        },
+    ),
 ]
+
+
+# --- resolved_block -------------------------------------------------------------------
 
 
 @cache
@@ -258,7 +426,11 @@ SPACE = Grid([-3.0] * 4, [3.0] * 4, 5)
 BLOCKS = _rng().standard_normal((3, 4))
 BLOCK = [
     *(
-        Call(function, {"w": BLOCKS, "rest": history().rests[0]})
+        Call(
+            function,
+            {"w": BLOCKS, "rest": history().rests[0]},
+            {("w", "short0 long0"): MANY},
+        )
         for function in (
             "resolved_block.block_loss",
             "resolved_block.block_gradient",
@@ -276,14 +448,17 @@ BLOCK = [
             "row": 0,
             "noise": "full",
         },
+        {("history", "start_none outer_ratio_none"): NOT_READ, ("row", "zero"): FIRST},
     ),
     Call(
         "resolved_block.marginal",
         {"density": _normal(PLANE), "grid": PLANE, "axis": 0, "refine": 2},
+        {("axis", "zero"): FIRST},
     ),
     Call(
         "resolved_block.row_marginal",
         {"density": _normal(SPACE), "grid": SPACE, "row": 0},
+        {("row", "zero"): FIRST},
     ),
     Call(
         "resolved_block.retrain_block",
@@ -295,8 +470,16 @@ BLOCK = [
             "row": 0,
             "chunk": 2,
         },
+        {
+            ("history", "start_none outer_ratio_none"): NOT_READ,
+            ("start", "short0 long0"): MANY,
+            ("row", "zero"): FIRST,
+        },
     ),
 ]
+
+
+# --- scaling, steady_states -----------------------------------------------------------
 
 
 def _measure(width, seeds):
@@ -313,6 +496,10 @@ SCALING = [
             "seed": 0,
             "chunk": 2,
             "jobs": 1,
+        },
+        {
+            ("measure", "returns_nan"): "documented: passed on",
+            ("jobs", "negative"): ALL_CORES,
         },
     ),
     Call(
@@ -337,13 +524,23 @@ SCALING = [
         {"density": _normal(PLANE), "grid": PLANE, "points": [[0.0, 0.0], [1.0, 1.0]]},
     ),
 ]
+# --- symmetric_layers -----------------------------------------------------------------
+
 RATES = {"learning_rate": 0.1, "weight_decay": 0.2}
 SPIRAL = {"start": [1.0, 0.5], "spherical_gradient_norm": 0.3, **RATES, "steps": 5}
 SYMMETRIC_LAYERS = [
-    Call("symmetric_layers.decay_rate", {**RATES, "order": 2}),
+    Call(
+        "symmetric_layers.decay_rate",
+        {**RATES, "order": 2},
+        {("weight_decay", "zero"): NO_DECAY, ("order", "zero"): FLOW},
+    ),
     Call(
         "symmetric_layers.squared_norm_step",
         {"squared_norm": 1.5, "squared_gradient_norm": 0.3, **RATES},
+        {
+            ("squared_gradient_norm", "zero"): STATIONARY,
+            ("weight_decay", "zero"): NO_DECAY,
+        },
     ),
     Call(
         "symmetric_layers.squared_norm_velocity",
@@ -354,23 +551,51 @@ SYMMETRIC_LAYERS = [
             "order": 2,
             "gradient_curvature": 0.1,
         },
+        {
+            ("squared_gradient_norm", "zero"): STATIONARY,
+            ("weight_decay", "zero"): NO_DECAY,
+            ("order", "zero"): FLOW,
+            ("gradient_curvature", "negative zero"): "of either sign",
+            ("gradient_curvature", "array"): BROADCAST,
+        },
     ),
-    Call("symmetric_layers.effective_learning_rate", {"radius": 1.5, **RATES}),
+    Call(
+        "symmetric_layers.effective_learning_rate",
+        {"radius": 1.5, **RATES},
+        {("weight_decay", "zero"): NO_DECAY},
+    ),
     Call(
         "symmetric_layers.angular_update",
         {"gradient_norm": 0.3, "radius": 1.5, **RATES},
+        {("gradient_norm", "zero"): STATIONARY, ("weight_decay", "zero"): NO_DECAY},
     ),
     Call(
         "symmetric_layers.equilibrium",
         {"spherical_gradient_norm": 0.3, **RATES, "order": 2},
     ),
-    Call("symmetric_layers.spiral_descent", {**SPIRAL}),
+    Call(
+        "symmetric_layers.spiral_descent",
+        {**SPIRAL},
+        {("weight_decay", "zero"): NO_DECAY, ("steps", "zero"): NO_STEPS},
+    ),
     Call(
         "symmetric_layers.spiral_field",
         {"squared_norm": 1.5, "spherical_gradient_norm": 0.3, **RATES, "order": 2},
+        {("weight_decay", "zero"): NO_DECAY, ("order", "zero"): FLOW},
     ),
-    Call("symmetric_layers.spiral_flow", {**SPIRAL, "order": 2}),
+    Call(
+        "symmetric_layers.spiral_flow",
+        {**SPIRAL, "order": 2},
+        {
+            ("weight_decay", "zero"): NO_DECAY,
+            ("steps", "zero"): NO_STEPS,
+            ("order", "zero"): FLOW,
+        },
+    ),
 ]
+
+
+# --- tangent_kernel, tracy_widom ------------------------------------------------------
 
 
 def _function(params, x):
@@ -390,6 +615,10 @@ TANGENT_KERNEL = [
     Call(
         "tangent_kernel.empirical",
         {"network": NETWORK, "params": THETA, "x1": X, "x2": X_TEST},
+        {
+            ("params", "nested single"): NETWORKS_OR_SINGLE,
+            ("x1 x2", "short0 long0"): MANY,
+        },
     ),
     Call(
         "tangent_kernel.empirical_of",
@@ -400,6 +629,7 @@ TANGENT_KERNEL = [
             "x2": torch.tensor(X_TEST),
             "memory": 1000000.0,
         },
+        {("x1 x2", "short0 long0"): MANY},
     ),
     Call(
         "tangent_kernel.infinite_width",
@@ -411,28 +641,63 @@ TANGENT_KERNEL = [
             "sigma_w": 1.0,
             "sigma_b": 0.1,
         },
+        {
+            ("x1 x2", "short0 long0"): MANY,
+            ("x2", "none"): "documented: x1 again",
+            ("sigma_b", "zero"): "no biases",
+        },
     ),
-    Call("tangent_kernel.linear_dynamics", {**FROZEN, "times": [0.0, 1.0]}),
+    Call(
+        "tangent_kernel.linear_dynamics",
+        {**FROZEN, "times": [0.0, 1.0]},
+        {
+            ("kernel targets f0 test_kernel", "nested"): STACKED,
+            ("times", "short0"): MANY,
+        },
+    ),
     Call(
         "tangent_kernel.linear_dynamics",
         {**FROZEN, "steps": [0, 2], "learning_rate": 0.01},
+        {("kernel targets f0 test_kernel", "nested"): STACKED},
     ),
-    Call("tangent_kernel.linear_sgd", {**FROZEN, **SAMPLES, "snapshots": [0, 3]}),
+    Call(
+        "tangent_kernel.linear_sgd",
+        {**FROZEN, **SAMPLES, "snapshots": [0, 3]},
+        {("kernel targets f0 test_kernel", "nested"): STACKED},
+    ),
 ]
 STEPS = [
     Call("tracy_widom.tracy_widom", {"ensemble": "GUE"}),
 ]
+# --- training, weak_correlations ------------------------------------------------------
+
 PROBLEM = {"network": NETWORK, "params": THETA, "x": X, "y": Y, "x_test": X_TEST}
 TRAINING = [
     Call(
         "training.gradient_descent",
         {**PROBLEM, "learning_rate": 0.01, "steps": 3, "snapshots": [0, 3]},
+        {
+            ("params", "nested single"): NETWORKS_OR_SINGLE,
+            ("x_test", "short0 long0"): MANY,
+        },
     ),
     Call(
         "training.gradient_flow",
         {**PROBLEM, "times": [0.0, 0.5], "rtol": 1e-08, "atol": 1e-10},
+        {
+            ("params", "nested"): "several networks",
+            ("x_test", "short0 long0"): MANY,
+            ("times", "short0"): MANY,
+        },
     ),
-    Call("training.sgd", {**PROBLEM, **SAMPLES, "snapshots": [0, 3]}),
+    Call(
+        "training.sgd",
+        {**PROBLEM, **SAMPLES, "snapshots": [0, 3]},
+        {
+            ("params", "nested single"): NETWORKS_OR_SINGLE,
+            ("x_test", "short0 long0"): MANY,
+        },
+    ),
     Call(
         "weak_correlations.taylor_coefficients",
         {
@@ -443,14 +708,28 @@ TRAINING = [
             "x": X_TEST,
             "order": 2,
         },
+        {
+            ("params", "nested single"): NETWORKS_OR_SINGLE,
+            ("residual", "nested"): "several directions",
+            ("x", "short0 long0"): MANY,
+            ("order", "zero"): "the outputs alone",
+        },
     ),
     Call(
         "weak_correlations.correlation_tensor",
         {"network": NETWORK, "params": THETA, "x": X, "order": 2},
+        {
+            ("params", "single"): "low orders in single precision",
+            ("x", "short0 long0"): MANY,
+        },
     ),
     Call(
         "weak_correlations.derivative_norm",
         {"network": NETWORK, "params": THETA, "x": X[:2], "D": 1, "d": 1},
+        {
+            ("params", "nested single"): NETWORKS_OR_SINGLE,
+            ("D", "zero"): "no free index",
+        },
     ),
     Call(
         "weak_correlations.tangent_hierarchy",
@@ -462,6 +741,11 @@ TRAINING = [
             "x_test": X_TEST,
             "times": [0.0, 0.5],
             "order": 3,
+        },
+        {
+            ("x_test", "none"): "documented: no test points",
+            ("x_test", "short0 long0"): MANY,
+            ("times", "short0"): MANY,
         },
     ),
 ]
