@@ -1,5 +1,7 @@
 """Public functions refuse bad values by the name of the argument."""
 
+import inspect
+
 import pytest
 from fuzz_calls_a_to_g import CALLS as FIRST
 from fuzz_calls_k_to_w import CALLS as SECOND
@@ -10,10 +12,15 @@ INPUTS = [tried for call in CALLS for tried in inputs(call)]
 
 
 def test_every_public_function_is_called() -> None:
-    called = {call.function for call in CALLS}
-    modules = {name.split(".")[0] for name in called}
-    public = {name for name in public_functions() if name.split(".")[0] in modules}
-    assert called == public
+    assert {call.function for call in CALLS} == set(public_functions())
+
+
+@pytest.mark.parametrize("function", sorted({call.function for call in CALLS}))
+def test_every_argument_is_given(function: str) -> None:
+    given = {name for call in CALLS if call.function == function for name in call[1]}
+    parameters = inspect.signature(public_functions()[function]).parameters.values()
+    named = {x.name for x in parameters if x.kind is not inspect.Parameter.VAR_KEYWORD}
+    assert named <= given
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.function)
