@@ -153,7 +153,8 @@ class Network:
         Returns
         -------
         list
-            The L + 1 layers, from the input on.
+            The L + 1 layers, from the input on. Numbers that are not finite are passed
+            on, since training calls this at every step.
 
         Raises
         ------

@@ -30,6 +30,7 @@ REPLICAS = "any number of replicas, also none"
 NETWORKS_OR_SINGLE = "several networks, or one in single precision"
 ALL_CORES = "documented: -1 for all there are"
 ANY_TEXT = "any text"
+PASSED_ON = "documented: training calls it at every step"
 NOT_READ = "a part of the record that it does not read"
 ITS_FUNCTION = "the function decides about shapes; its own error is left as it is"
 
@@ -285,11 +286,19 @@ NETWORKS = [
         {("sigma_b", "zero"): "no biases"},
     ),
     Call(
+        "networks.Network.layers",
+        {"self": NETWORK, "params": THETA},
+        {
+            ("params", "nested single"): NETWORKS_OR_SINGLE,
+            ("params", "nan inf"): PASSED_ON,
+        },
+    ),
+    Call(
         "networks.trace",
         {"network": NETWORK, "params": THETA, "x": X},
         {
             ("params", "nested single"): NETWORKS_OR_SINGLE,
-            ("params x", "nan inf"): "documented: training calls it at every step",
+            ("params x", "nan inf"): PASSED_ON,
             ("x", "short0 long0"): MANY,
         },
     ),
