@@ -5,6 +5,7 @@ for its result. JAX is imported inside: this file is read without it, too.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.remote import Arrays, serve
@@ -222,12 +223,149 @@ def linear_sgd(given: Arrays) -> Run:
     return lambda: compiled(f0).block_until_ready()
 
 
+# --- gradient flow and its counter terms --------------------------------------------
+
+
+def _descended(given: Arrays) -> Callable[[Any], Any]:
+    """Return minus the gradient of the loss of one flat vector."""
+    import jax
+    from jax import numpy as jnp
+
+    inputs, targets = jnp.asarray(given["inputs"]), jnp.asarray(given["targets"])
+    widths = given["widths"].tolist()
+
+    def loss(theta: Any) -> Any:
+        hidden, start = inputs, 0
+        for a, b in pairwise(widths):
+            hidden = jnp.tanh(hidden) if start else hidden
+            weight = theta[start : start + a * b].reshape(a, b)
+            start += a * b
+            hidden = hidden @ weight + theta[start : start + b]
+            start += b
+        return ((hidden - targets) ** 2).mean()
+
+    return lambda theta: -jax.grad(loss)(theta)
+
+
+def counter_terms(given: Arrays) -> Run:
+    import jax
+    from jax import numpy as jnp
+
+    force, theta = _descended(given), jnp.asarray(given["theta"])
+
+    def along(function: Any, x: Any, v: Any) -> Any:
+        return jax.jvp(function, (x,), (v,))[1]
+
+    @jax.jit
+    def terms(theta: Any) -> Any:
+        f = force(theta)
+        b = along(force, theta, f)
+        c = along(force, theta, b)
+        d = along(lambda x: along(force, x, f), theta, f)
+        return jnp.stack([f, -b / 2, c / 3 + d / 12])
+
+    return lambda: terms(theta).block_until_ready()
+
+
+def gradient_flow(given: Arrays) -> Run:
+    from jax import numpy as jnp
+
+    theta, times = jnp.asarray(given["theta"]), jnp.asarray(given["times"])
+    return solved(_descended(given), theta, times, 1e-8)
+
+
+# --- random networks ----------------------------------------------------------------
+
+
+def lyapunov(given: Arrays) -> Run:
+    import jax
+    from jax import numpy as jnp
+
+    couplings, start = (jnp.asarray(given[k]) for k in ("couplings", "start"))
+    dt, between = float(given["dt"]), int(given["between"])
+    before, blocks = int(given["before"]), int(given["blocks"])
+
+    def velocity(x: Any) -> Any:
+        return couplings @ jnp.tanh(x) - x
+
+    def joint(state: Any) -> Any:
+        return jnp.stack(jax.jvp(velocity, (state[0],), (state[1],)))
+
+    def step(_: int, state: Any) -> Any:
+        one = joint(state)
+        two = joint(state + dt / 2 * one)
+        three = joint(state + dt / 2 * two)
+        four = joint(state + dt * three)
+        return state + dt / 6 * (one + 2 * two + 2 * three + four)
+
+    def block(state: Any, _: None) -> Any:
+        state = jax.lax.fori_loop(0, between, step, state)
+        size = jnp.linalg.norm(state[1])
+        return state.at[1].divide(size), jnp.log(size)
+
+    @jax.jit
+    def exponent(state: Any) -> Any:
+        growth = jax.lax.scan(block, state, length=before + blocks)[1]
+        return growth[before:].sum() / (blocks * between * dt)
+
+    return lambda: exponent(start).block_until_ready()
+
+
+def speed_gradient(given: Arrays) -> Run:
+    import jax
+    from jax import numpy as jnp
+
+    couplings, states = jnp.asarray(given["couplings"]), jnp.asarray(given["x"])
+
+    @jax.jit
+    @jax.grad
+    def gradient(x: Any) -> Any:
+        return ((couplings @ jnp.tanh(x) - x) ** 2).sum() / 2
+
+    return lambda: gradient(states).block_until_ready()
+
+
+# --- mean field ---------------------------------------------------------------------
+
+
+def mean_field_moments(given: Arrays) -> Run:
+    from jax import numpy as jnp
+
+    names = ("temperature", "decay", "end", "spread")
+    temperature, decay, end, spread = (float(given[name]) for name in names)
+    mean, S = jnp.asarray(given["mean"]), jnp.asarray(given["S"])
+    size, eye = len(mean), jnp.eye(len(mean))
+
+    def velocity(y: Any) -> Any:
+        m1, m2 = y[:size], y[size : 2 * size]
+        V1, V2 = y[2 * size :].reshape(2, size, size)
+        H = (m2 @ m2 + jnp.trace(V2)) * S + decay * eye
+        encoder = m1 @ S @ m1 + (V1 * S).sum()
+        parts = (
+            S @ m2 - H @ m1,
+            S @ m1 - (encoder + decay) * m2,
+            2 * temperature * eye - H @ V1 - V1 @ H,
+            2 * temperature * eye - 2 * (encoder + decay) * V2,
+        )
+        return jnp.concatenate([part.ravel() for part in parts])
+
+    covariance = (spread * eye).ravel()
+    start = jnp.concatenate([mean, mean, covariance, covariance])
+    path = solved(velocity, start, jnp.array([0.0, end]), 1e-10)
+    return lambda: path()[-1]
+
+
 PEERS: dict[str, Callable[[Arrays], Run]] = {
+    "counter_terms": counter_terms,
     "descent": descent,
     "erf_series": erf_series,
+    "gradient_flow": gradient_flow,
     "infinite_width": infinite_width,
     "jacobian": jacobian,
     "linear_sgd": linear_sgd,
+    "lyapunov": lyapunov,
+    "mean_field_moments": mean_field_moments,
+    "speed_gradient": speed_gradient,
     "spiral_flow": spiral_flow,
     "step_series": step_series,
     "tangent_kernel": tangent_kernel,

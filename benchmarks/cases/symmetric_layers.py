@@ -79,7 +79,8 @@ def _plain_flow(steps: int) -> Run:
     def velocity(_: float, z: Array) -> Array:
         square = z @ z
         growth = RATE * GRADIENT**2 / square**2 - 2 * DECAY - RATE * DECAY**2
-        return growth / 2 * z + GRADIENT / square * np.array([z[1], -z[0]])
+        turned = np.array([z[1], -z[0]])
+        return np.asarray(growth / 2 * z + GRADIENT / square * turned)
 
     def run() -> Array:
         times = RATE * np.arange(steps + 1)

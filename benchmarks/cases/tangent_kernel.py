@@ -233,7 +233,7 @@ def _compiled_loop() -> Any:
 @cache
 def _exact_linear(steps: int) -> Array:
     p = _linear_problem(steps)
-    long = {
+    long: dict[str, Any] = {
         name: value if name == "samples" else np.longdouble(value)
         for name, value in p.items()
     }

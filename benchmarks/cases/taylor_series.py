@@ -59,16 +59,16 @@ def _nested_series(order: int) -> Run:
         derivatives = _with_the_next(derivatives, one)
 
     def run() -> Tensor:
-        found = enumerate(derivatives(zero))
-        return torch.stack([f / math.factorial(k) for k, f in found])
+        found: tuple[Tensor, ...] = derivatives(zero)
+        return torch.stack([f / math.factorial(k) for k, f in enumerate(found)])
 
     return run
 
 
 def _with_the_next(derivatives: Any, one: Tensor) -> Any:
     def longer(s: Tensor) -> tuple[Tensor, ...]:
-        values, slopes = jvp(derivatives, (s,), (one,))
-        return (*values, slopes[-1])
+        found: Any = jvp(derivatives, (s,), (one,))
+        return (*found[0], found[1][-1])
 
     return longer
 

@@ -1,5 +1,6 @@
 """Training a wide network on a few points."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ STEPS, RATE = 40, 0.02
 
 
 def _targets() -> Array:
-    return np.sin(np.arange(len(points_of()), dtype=float))
+    return np.asarray(np.sin(np.arange(len(points_of()))))
 
 
 def _samples() -> NDArray[np.int64]:
@@ -38,7 +39,8 @@ def _descent(width: int) -> Run:
 
     def run() -> Array:
         args = (network, network.params, x, y, RATE, STEPS)
-        return gradient_descent(*args, snapshots=[STEPS]).outputs[0]
+        found = gradient_descent(*args, snapshots=[STEPS])
+        return np.asarray(found.outputs[0])
 
     return run
 
@@ -49,7 +51,7 @@ def _single_samples(width: int) -> Run:
 
     def run() -> Array:
         args = (network, network.params, x, y, samples, RATE)
-        return sgd(*args).outputs[0]
+        return np.asarray(sgd(*args).outputs[0])
 
     return run
 
@@ -124,17 +126,13 @@ CASES = tuple(
         setup=setup,
         exact="the same descent in numbers of 80 bits",
         error_name="relative error",
-        error=lambda outputs, width, single=single: _error(outputs, width, single),
+        error=partial(_error, single=single),
         tolerance=1e-11,
-        reference=Peer(
-            "torch.optim.SGD", lambda width, single=single: _plain(width, single)
-        ),
+        reference=Peer("torch.optim.SGD", partial(_plain, single=single)),
         peers=(
             Peer(
                 "jax, grad and a compiled loop",
-                Elsewhere(
-                    "descent", lambda width, single=single: _inputs(width, single)
-                ),
+                Elsewhere("descent", partial(_inputs, single=single)),
                 "jax",
             ),
         ),
