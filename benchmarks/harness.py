@@ -57,14 +57,19 @@ class Peer:
     requires
         Name of the distribution, empty if the dependencies of fpbook have it. A peer
         whose distribution is not installed is listed as such.
-    largest
-        Sizes above are left out, for a peer that takes too long there.
+    largest, smallest
+        Sizes above and below are left out, for a peer that takes or compiles too long.
     """
 
     name: str
     setup: Setup | Elsewhere
     requires: str = ""
     largest: float = math.inf
+    smallest: float = 0
+
+    def sizes(self, case: "Case") -> list[int]:
+        """List the sizes of a case at which it runs."""
+        return [size for size in case.sizes if self.smallest <= size <= self.largest]
 
 
 @dataclass(frozen=True)
@@ -167,8 +172,8 @@ class Series:
     missing
         Why there are no numbers; empty if there are.
     first_seconds
-        Seconds of the clock for setting up and calling once at the smallest size: it
-        imports and compiles what is needed.
+        Seconds of the clock for setting up and calling once at the smallest of its
+        sizes, which imports and compiles what is needed.
     sizes, seconds, rounds, errors, asked
         Size, median CPU time of a call, number of rounds, error, error asked for.
     megabytes
@@ -215,7 +220,7 @@ def measure(case: Case) -> list[Series]:
             running = {
                 series.name: setups[series.name](size)
                 for peer, series in zip(peers, found, strict=True)
-                if not series.missing and size <= peer.largest
+                if not series.missing and size in peer.sizes(case)
             }
             timed = alternately(running)
             for series in found:
@@ -256,12 +261,12 @@ def _opened(peer: Peer, stack: ExitStack) -> Setup:
 
 def _first_calls(case: Case, setups: dict[str, Setup], found: list[Series]) -> None:
     """Call each once, to import and compile; a peer that cannot run says why."""
-    for series in found:
+    for peer, series in zip(case.contenders(), found, strict=True):
         if series.missing:
             continue
         start = time.perf_counter()
         try:
-            setups[series.name](case.sizes[0])()
+            setups[series.name](peer.sizes(case)[0])()
         except Exception as error:
             if series is found[0]:
                 raise

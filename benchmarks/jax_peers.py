@@ -355,13 +355,86 @@ def mean_field_moments(given: Arrays) -> Run:
     return lambda: path()[-1]
 
 
+# --- clouds and paths ---------------------------------------------------------------
+
+
+def langevin(given: Arrays) -> Run:
+    """Euler's method of diffrax for walkers, each with a noise of its own."""
+    import diffrax
+    import jax
+    from jax import numpy as jnp
+
+    start, pull = jnp.asarray(given["start"]), jnp.asarray(given["pull"])
+    dt, steps = float(given["dt"]), int(given["steps"])
+    strength = (2 * float(given["diffusion"])) ** 0.5
+
+    def solve(w: Any, key: Any) -> Any:
+        noise = diffrax.UnsafeBrownianPath(w.shape, key)
+        terms = diffrax.MultiTerm(
+            diffrax.ODETerm(lambda t, w, _: -pull * w),
+            diffrax.WeaklyDiagonalControlTerm(
+                lambda t, w, _: jnp.full_like(w, strength), noise
+            ),
+        )
+        end = dt * steps
+        found = diffrax.diffeqsolve(
+            terms,
+            diffrax.Euler(),
+            0.0,
+            end,
+            dt,
+            w,
+            adjoint=diffrax.DirectAdjoint(),
+            max_steps=steps + 2,
+        )
+        return found.ys[0]
+
+    keys = jax.random.split(jax.random.PRNGKey(int(given["seed"])), len(start))
+    call = jax.jit(jax.vmap(solve))
+    return lambda: call(start, keys).block_until_ready()
+
+
+def flow(given: Arrays) -> Run:
+    """Gradient flow of diffrax with its density, all networks as one state."""
+    import diffrax
+    import jax
+    from jax import numpy as jnp
+
+    points = jnp.asarray(given["points"])
+    mass, coupling = float(given["mass"]), float(given["coupling"])
+    end = float(given["time"])
+
+    def velocity(t: Any, state: Any, _: Any) -> Any:
+        w, _ = state
+        bend = (mass + 3 * coupling * w**2).sum(axis=1)
+        return -mass * w - coupling * w**3, bend
+
+    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
+    def solve(w: Any) -> Any:
+        found = diffrax.diffeqsolve(
+            diffrax.ODETerm(velocity),
+            diffrax.Dopri8(),
+            0.0,
+            end,
+            None,
+            (w, jnp.zeros(len(w))),
+            stepsize_controller=diffrax.PIDController(rtol=1e-12, atol=1e-12),
+        )
+        path, ratio = found.ys
+        return jnp.concatenate([path[0], ratio[0][:, None]], axis=1)
+
+    return lambda: solve(points).block_until_ready()
+
+
 PEERS: dict[str, Callable[[Arrays], Run]] = {
     "counter_terms": counter_terms,
     "descent": descent,
     "erf_series": erf_series,
+    "flow": flow,
     "gradient_flow": gradient_flow,
     "infinite_width": infinite_width,
     "jacobian": jacobian,
+    "langevin": langevin,
     "linear_sgd": linear_sgd,
     "lyapunov": lyapunov,
     "mean_field_moments": mean_field_moments,
