@@ -168,7 +168,7 @@ CASES = (
         exact="adaptive quadrature over the data",
         error_name="largest error",
         error=_error_of_gradients,
-        tolerance=1e-10,
+        tolerance=1e-9,
         reference=Peer(
             "numpy, 160 Gauss points", _quadrature_gradients, largest=30_000
         ),

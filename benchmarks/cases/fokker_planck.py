@@ -90,7 +90,7 @@ def _extrapolated() -> Array:
         problem.equation().evolve(problem.start, [problem.end], problem.end / steps)[0]
         for problem, steps in ((two_weights(200**2), 120), (two_weights(400**2), 120))
     )
-    return (4 * _merged(fine, 200) - coarse) / 3
+    return np.asarray((4 * _merged(fine, 200) - coarse) / 3)
 
 
 def _merged(p: Array, side: int) -> Array:
@@ -159,7 +159,7 @@ def cell_averages(grid: Grid, mean: Array, covariance: Array) -> Array:
                 power += precision[i, j] * x * y
         total += np.exp(-power)
     norm = (2 * np.pi) ** (len(mean) / 2) * np.linalg.det(covariance) ** 0.5
-    return total / (norm * 2 ** len(mean))
+    return np.asarray(total / (norm * 2 ** len(mean)))
 
 
 def _error_of_tilted(d: int) -> Callable[[Array, int], float]:
@@ -201,7 +201,8 @@ def evolving(make: Callable[[int], Problem], steps: int) -> Callable[[int], Run]
 
         def run() -> Array:
             times, dt = [problem.end], problem.end / steps
-            return problem.equation().evolve(problem.start, times, dt)[0]
+            (p,) = problem.equation().evolve(problem.start, times, dt)
+            return np.asarray(p)
 
         return run
 
@@ -295,7 +296,8 @@ def _null_vector_by_eigs(cells: int) -> Run:
         A = plain_generator(problem)
         _, vectors = sparse_linalg.eigs(A, 1, sigma=1e-3, v0=np.ones(A.shape[0]))
         p = np.abs(vectors[:, 0].real)
-        return (p / p.sum() / problem.grid.cell_volume).reshape(problem.grid.shape)
+        p = p / p.sum() / problem.grid.cell_volume
+        return np.asarray(p).reshape(problem.grid.shape)
 
     return run
 

@@ -176,9 +176,10 @@ TIME, VISCOSITY, NONLINEARITY = 4.0, 1.0, 1.0
 
 def _kpz(sites: int) -> Run:
     def run() -> Array:
-        return kpz_equation(
+        (heights,) = kpz_equation(
             sites, [TIME], SEED, nonlinearity=NONLINEARITY, dt=0.1, stationary=True
-        )[0]
+        )
+        return np.asarray(heights)
 
     return run
 
@@ -250,7 +251,7 @@ def _plain_walk(steps: int) -> Run:
             up = np.zeros((steps + 1, WALKS))
             up[: step + 1] = rng.random((step + 1, WALKS)) * chance[: step + 1]
             chance = chance - up + np.roll(up, 1, axis=0)
-        return np.log(chance[steps // 2])
+        return np.asarray(np.log(chance[steps // 2]))
 
     return run
 
@@ -264,7 +265,7 @@ def _backward(steps: int) -> Array:
     ends[steps // 2] = 1.0
     for up in reversed(drawn):
         ends = up * ends[1:] + (1 - up) * ends[:-1]
-    return np.log(ends[0])
+    return np.asarray(np.log(ends[0]))
 
 
 def _missed_chance(logs: Array, steps: int) -> float:
