@@ -79,7 +79,14 @@ def _by_torch(networks: int) -> Run:
 
     def run() -> Array:
         found = torchdiffeq.odeint(
-            velocity, start, times, method="dopri8", rtol=1e-13, atol=1e-13
+            velocity,
+            start,
+            times,
+            method="dopri8",
+            rtol=1e-11,
+            atol=1e-12,
+            # Otherwise it interpolates the end, to fewer digits.
+            options={"step_t": times[1:]},
         )
         result: Array = found[-1].numpy()
         return result

@@ -67,7 +67,7 @@ def _change_at_rest(generator: sparse.csc_array, cells: int) -> float:
 
 
 def _tensor(w: Array) -> Array:
-    return np.multiply.outer(1 + (w**2).sum(axis=-1), TILT)
+    return np.asarray(np.multiply.outer(1 + (w**2).sum(axis=-1), TILT))
 
 
 def _force(w: Array) -> Array:

@@ -207,8 +207,7 @@ CASES = (
         exact="closed form of the terms of a Gaussian",
         error_name="mean relative error",
         error=_error_of_terms,
-        tolerance=5e-6,
-        order=1.0,
+        tolerance=1e-6,
         reference=Peer("numpy, gradient twice", _terms_by_numpy),
     ),
 )
