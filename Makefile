@@ -4,12 +4,14 @@
 # make course   notebooks for students and instructors, with archives (_build/course)
 # make sphinx   the same site without Jupyter Book (_build/sphinx/html)
 # make check-notebooks   run both sets as Binder and Colab do
+# make benchmark   measure all kernels next to their peers, in a quarter of an hour
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PLAIN := _build/sphinx/.venv
+BENCH := _build/bench/.venv
 
-.PHONY: book course test mutants pdf sphinx notebooks check-notebooks clean
+.PHONY: book course test mutants pdf sphinx notebooks check-notebooks benchmark clean
 
 book: $(VENV)/.installed
 	$(BIN)/python book/_ext/build.py
@@ -49,6 +51,17 @@ notebooks: $(VENV)/.installed
 # The sets of the course in a new environment, each notebook on one core with 2 GB.
 check-notebooks: $(VENV)/.installed
 	$(BIN)/python book/_ext/clean_run.py
+
+# In an environment of its own, with the peers; the page of benchmarks shows the run.
+benchmark: $(BENCH)/.installed
+	$(BENCH)/bin/python -m benchmarks
+
+$(BENCH)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet uv
+	VIRTUAL_ENV=$(abspath $(BENCH)) UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" sh -c \
+	  '$(BENCH)/bin/uv pip install --torch-backend=cpu -e ".[torch,bench]" || $(BENCH)/bin/uv pip install -e ".[torch,bench]"'
+	touch $@
 
 # uv prefers CPU builds of torch where an index offers them; where that index is out
 # of reach, whatever satisfies the range is taken, local files first.

@@ -23,39 +23,55 @@ def described(case: Case, series: list[dict[str, Any]]) -> Entry:
     case
         The case.
     series
-        What ``measure`` found, each as a dictionary.
+        What ``measure`` found, each as a dictionary: the kernel, the reference, and
+        the peers.
 
     Returns
     -------
     dict
         Plain texts, numbers, lists and dictionaries; None for what was not measured.
+        To each series is added its ``ratio``: the CPU time at the largest of its sizes
+        in units of the kernel's.
     """
     texts = ("name", "module", "kernel", "measures", "size_name", "exact", "error_name")
-    target = case.target and {
-        name: value
-        for name, value in vars(case.target).items()
-        if name == "size" or value is not None
-    }
-    cleaned = [
-        {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in s.items()}
-        for s in series
-    ]
-    grown = growth(series[0]["sizes"], series[0]["seconds"])
+    kernel = series[0]
     return {
         **{text: getattr(case, text) for text in texts},
-        "tolerance": case.tolerance,
-        "target": target,
-        "growth": grown._asdict(),
-        "series": cleaned,
+        "growth": growth(kernel["sizes"], kernel["seconds"])._asdict(),
+        "series": [
+            {
+                name: None if isinstance(value, float) and math.isnan(value) else value
+                for name, value in {**one, "ratio": _ratio(kernel, one)}.items()
+            }
+            for one in series
+        ],
+        "targets": _targets(case, kernel),
     }
 
 
-def ratio(entry: Entry, series: dict[str, Any]) -> float:
-    """CPU time of a contender at the largest of its sizes, in units of the kernel's."""
-    size = series["sizes"][-1]
-    kernel = entry["series"][0]
-    own: float = kernel["seconds"][kernel["sizes"].index(size)]
-    return float(series["seconds"][-1]) / own
+def _ratio(kernel: dict[str, Any], series: dict[str, Any]) -> float:
+    if not series["sizes"]:
+        return math.nan
+    place = kernel["sizes"].index(series["sizes"][-1])
+    return float(series["seconds"][-1] / kernel["seconds"][place])
+
+
+def _targets(case: Case, kernel: dict[str, Any]) -> list[dict[str, Any]]:
+    """Compare what was reached at a size with what is asked for there."""
+    if case.target is None:
+        return []
+    target = case.target
+    place = kernel["sizes"].index(target.size)
+    reached = {
+        "seconds": kernel["seconds"][place],
+        "megabytes": kernel["megabytes"],
+        "error": kernel["errors"][place],
+    }
+    return [
+        {"what": what, "size": target.size, "reached": value, "asked": asked}
+        for what, value in reached.items()
+        if (asked := getattr(target, what)) is not None and value is not None
+    ]
 
 
 def table(entry: Entry) -> str:
@@ -69,61 +85,41 @@ def table(entry: Entry) -> str:
     Returns
     -------
     str
-        Lines: kernel and growth, one for each contender, the target if there is one.
+        Lines: kernel and growth, one for each contender, those of the targets.
     """
     grown = entry["growth"]
     lines = [
         f"\n{entry['module']}: {entry['name']} ({entry['kernel']})",
-        f"  cost ~ {entry['size_name']}^{grown['exponent']:.2f} "
-        f"({grown['lowest']:.2f} to {grown['highest']:.2f}), "
-        f"error: {entry['error_name']}, asked for {entry['tolerance']:.0e}",
+        f"  CPU time ~ {entry['size_name']}^{grown['exponent']:.2f} "
+        f"({grown['lowest']:.2f} to {grown['highest']:.2f}); "
+        f"error: {entry['error_name']}, ! where it is above the one asked for",
         _row("", "size", "CPU s", "ratio", "error", "MB", "first s"),
     ]
     for series in entry["series"]:
         if not series["sizes"]:
-            lines.append(_row(series["name"], series["missing"]))
+            lines.append(f"  {series['name']:40}{series['missing']}")
             continue
-        memory = series["megabytes"]
-        reached = series["errors"][-1]
-        sign = "" if reached <= series["asked"][-1] else " !"
-        lines.append(
-            _row(
-                series["name"],
-                str(series["sizes"][-1]),
-                f"{series['seconds'][-1]:.3g}",
-                f"{ratio(entry, series):.3g}",
-                f"{reached:.1e}{sign}",
-                "-" if memory is None else f"{memory:.3g}",
-                f"{series['first_seconds']:.2g}",
-            )
+        memory, error = series["megabytes"], series["errors"][-1]
+        cells = (
+            str(series["sizes"][-1]),
+            f"{series['seconds'][-1]:.3g}",
+            f"{series['ratio']:.3g}",
+            f"{error:.1e}{'' if error <= series['asked'][-1] else ' !'}",
+            "-" if memory is None else f"{memory:.3g}",
+            f"{series['first_seconds']:.2g}",
         )
-    lines += [f"  {line}" for line in verdicts(entry)]
+        lines.append(_row(series["name"], *cells))
+    for target in entry["targets"]:
+        verdict = "met" if target["reached"] <= target["asked"] else "missed"
+        lines.append(
+            f"  {target['what']} at {target['size']} {entry['size_name']}: "
+            f"{target['reached']:.2g}, target at most {target['asked']:.2g}: {verdict}"
+        )
     return "\n".join(lines)
 
 
 def _row(name: str, *cells: str) -> str:
     return f"  {name:40}" + "".join(f"{cell:>11}" for cell in cells)
-
-
-def verdicts(entry: Entry) -> list[str]:
-    """Say which targets of a case were met."""
-    target = entry["target"]
-    if not target:
-        return []
-    kernel = entry["series"][0]
-    place = kernel["sizes"].index(target["size"])
-    reached = {
-        "seconds": kernel["seconds"][place],
-        "error": kernel["errors"][place],
-        "megabytes": kernel["megabytes"],
-    }
-    units = {"seconds": " s", "error": "", "megabytes": " MB"}
-    return [
-        f"{value:.2g}{units[what]}, target at most {target[what]:.2g}{units[what]}: "
-        + ("met" if value <= target[what] else "missed")
-        for what, value in reached.items()
-        if what in target and value is not None
-    ]
 
 
 def machine() -> dict[str, Any]:
