@@ -399,9 +399,7 @@ def test_shapes_that_do_not_fit_are_refused():
             message = r"x must have shape \(n, 3\) with n >= 1, got \("
             with pytest.raises(ValueError, match=message):
                 call(theta, bad)
-    with pytest.raises(
-        ValueError, match=r"residual must .*\(..., 4\) for 4 points x"
-    ):
+    with pytest.raises(ValueError, match=r"residual must .*\(..., 4\) for 4 points x"):
         pull_back(network, theta, x, residual[:3])
     with pytest.raises(ValueError, match=r"params must have shape \(..., 56\)"):
         network.layers(theta[:-1])

@@ -121,9 +121,7 @@ def test_kernels_that_cannot_be_are_refused():
         with pytest.raises(ValueError, match=r"params must have shape \(..., 56\)"):
             empirical(network, bad, x)
     for arguments in ((x[:, :2],), (x, x[:, :2]), (x[:0],), (x, x[0])):
-        with pytest.raises(
-            ValueError, match=r"x[12] must have shape \(n, 3\) with"
-        ):
+        with pytest.raises(ValueError, match=r"x[12] must have shape \(n, 3\) with"):
             empirical(network, theta, *arguments)
     for arguments in ((x * np.nan,), (x, x * np.inf)):
         with pytest.raises(ValueError, match=r"x[12] must be finite"):
