@@ -342,6 +342,8 @@ def paramagnet(
     ------
     ValueError
         If an argument is out of range.
+    TypeError
+        If ``cold`` is not True or False.
     FloatingPointError
         If a solution is not found to a residual of 1e-10; names the point.
 

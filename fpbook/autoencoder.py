@@ -810,6 +810,8 @@ def rayleigh(grid: Grid, std: float) -> Array:
     ------
     ValueError
         If ``std`` is out of range or the grid has negative radii.
+    TypeError
+        If ``grid`` is no grid.
     """
     require_type(Grid, grid=grid)
     require_positive(std=std)

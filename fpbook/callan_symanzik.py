@@ -143,6 +143,8 @@ def characteristics(
     ------
     ValueError
         If a shape does not fit or a number is not finite.
+    TypeError
+        If ``gradient`` or ``laplacian`` is no function.
     FloatingPointError
         If the flow cannot be integrated, as where it runs to infinity.
     """
@@ -227,6 +229,8 @@ def ward_residual(
     ------
     ValueError
         If an argument is out of range.
+    TypeError
+        If ``couplings`` is no mapping.
     """
     losses = checked_couplings(couplings)
     require_positive(temperature=temperature, time=time)
@@ -421,6 +425,8 @@ def callan_symanzik_residual(
         If an argument is out of range, ``time`` equals ``tau`` (the equation is then
         empty for n = 2), or no bare coupling near the given one has the same
         :math:`g_R` a step later.
+    TypeError
+        If ``correlator`` is no function.
     """
     require_callable(correlator=correlator)
     require_positive(coupling=coupling, tau=tau, time=time, step=step)

@@ -118,6 +118,8 @@ def check(
     ------
     FalseClaimError
         If the claim does not hold or a number is not finite; an ``AssertionError``.
+    TypeError
+        If a text or the interval is of another type.
     NotYetError
         In the self-check of an exercise instead of it, with the hint; also if the
         answer is not written yet. A kind of ``FalseClaimError``.

@@ -86,6 +86,8 @@ def correlators(
     ValueError
         If an argument is out of range, the loss is not bounded from below, or mass
         reaches a wall of the given box.
+    TypeError
+        If ``couplings`` is no mapping.
     FloatingPointError
         If mass reaches a wall of a chosen box: the loss is too steep for the cells.
     """

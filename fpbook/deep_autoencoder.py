@@ -291,6 +291,8 @@ def record(
     ------
     ValueError
         If an argument is out of range, or shapes do not fit.
+    TypeError
+        If ``network`` is no :class:`Network`.
     FloatingPointError
         If the weights are not finite; names the step.
     """
@@ -400,6 +402,8 @@ def retrain_whole(
     ------
     ValueError
         If an argument is out of range, or a shape does not fit.
+    TypeError
+        If ``history`` is no :class:`Record`.
     FloatingPointError
         If blocks are not finite; names the step.
     """

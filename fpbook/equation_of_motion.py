@@ -159,6 +159,8 @@ def gradient_descent(
     ValueError
         If ``theta0`` is not a flat float64 vector, ``loss`` does not return a float64
         scalar or not the same one twice, ``learning_rate`` <= 0 or ``steps`` < 0.
+    TypeError
+        If ``loss`` is no function.
     FloatingPointError
         If an iterate is not finite; names the step.
     """
@@ -348,6 +350,8 @@ def modified_equation(loss: Loss, theta: Tensor, order: int) -> Tensor:
         ``order`` < 0, or the loss uses a fused normalisation whose higher
         derivatives are wrong in torch: weight normalisation from ``order`` 1 on,
         batch and layer normalisation from ``order`` 2 on.
+    TypeError
+        If ``loss`` is no function.
     FloatingPointError
         If a counter term is not finite; names it.
 
@@ -511,6 +515,8 @@ def burst_field(loss: Loss, theta: Tensor, learning_rate: float, order: int) -> 
     ------
     ValueError
         As :func:`gradient_descent`, and if ``order`` < 0.
+    TypeError
+        If ``loss`` is no function.
     FloatingPointError
         If the burst leaves the finite numbers.
 
@@ -590,6 +596,8 @@ def equation_of_motion(
     ValueError
         As :func:`modified_equation` and :func:`gradient_descent`, and if ``method``
         is neither of the two or a tolerance is not > 0.
+    TypeError
+        If ``loss`` is no function.
     FloatingPointError
         If the integration fails; names the time.
 
@@ -720,6 +728,8 @@ def leading_error(
     ------
     ValueError
         As :func:`modified_equation` at order ``order + 1``.
+    TypeError
+        If ``loss`` is no function.
     FloatingPointError
         If an iterate of the descent or the predicted error is not finite; names the
         step.
@@ -787,6 +797,8 @@ def largest_learning_rate(
     ValueError
         As :func:`modified_equation` at order ``order + 1``, or if ``horizon`` or
         ``tolerance`` is not > 0.
+    TypeError
+        If ``loss`` is no function.
     FloatingPointError
         If the integration fails; names the time.
 

@@ -82,7 +82,8 @@ def explore(
         that ``draw`` does not take, or frames that weigh more than 400 kB or differ in
         size.
     TypeError
-        If ``draw`` returns no figure; names the parameters of the call.
+        If ``draw`` returns no figure, and then names the parameters of the call; if an
+        argument or a value is of another type.
     """
     require_callable(draw=draw)
     for argument, mapping in (("labels", labels), ("start", start)):

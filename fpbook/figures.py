@@ -158,6 +158,11 @@ def plain_powers(axis: Axis) -> None:
     ----------
     axis
         An axis with a logarithmic scale, ``axes.xaxis`` or ``axes.yaxis``.
+
+    Raises
+    ------
+    TypeError
+        If ``axis`` is no axis of Matplotlib.
     """
 
     require_type(Axis, axis=axis)
@@ -190,6 +195,8 @@ def label_line(axes: Axes, text: str, at: float, offset: float = 4.0) -> None:
     ------
     ValueError
         If the axes hold no line or ``at`` is not in [0, 1].
+    TypeError
+        If ``axes`` are no axes of Matplotlib, or ``text`` is no text.
     """
     require_type(Axes, axes=axes)
     require_type(str, text=text)

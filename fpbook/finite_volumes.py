@@ -174,6 +174,8 @@ def gaussian(grid: Grid, mean: ArrayLike, std: ArrayLike) -> Array:
     ------
     ValueError
         If ``mean`` or ``std`` has the wrong length or a value that is not allowed.
+    TypeError
+        If ``grid`` is no grid.
     """
     require_type(Grid, grid=grid)
     d = len(grid.shape)

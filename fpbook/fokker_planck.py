@@ -128,6 +128,8 @@ class FokkerPlanck:
         three returns the wrong shape or numbers that are not finite; if the diffusion
         is negative, zero everywhere, or not symmetric; if d >= 3 and the memory that
         ``evolve`` needs is not available (the message has the estimate).
+    TypeError
+        If ``grid`` is no grid, or ``potential`` or ``drift`` no function.
 
     Warns
     -----

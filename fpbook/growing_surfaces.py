@@ -341,6 +341,8 @@ def kpz_equation(
     ------
     ValueError
         If an argument is out of range.
+    TypeError
+        If ``stationary`` is not True or False.
     FloatingPointError
         If the heights are not finite: ``dt`` is too long.
     """
