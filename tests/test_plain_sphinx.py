@@ -222,6 +222,7 @@ def test_they_are_left_if_there_was_no_build(root: Path) -> None:
 
 # --- the comparison -----------------------------------------------------------------
 
+BAR = '<header class="bd-header"><button>Search</button></header>'
 SHOWN = """\
 <nav><figure id="no-part"></figure></nav>
 <article class="bd-article"><section><h1>1. Numbers<a class="headerlink"></a></h1>
@@ -264,6 +265,7 @@ def test_it_counts_what_a_page_shows(tmp_path: Path) -> None:
         ('"exercise admonition"', '"admonition"', "exercises: 0 by plain Sphinx"),
         ("Fig. 1.1", "Fig. 2.1", "captions: Fig. 2.1: 1 by plain Sphinx, 0 by"),
         ("#number", "#other", "references: (1.1) -> #other: 1 by plain Sphinx"),
+        ("<nav>", f"{BAR}<nav>", "buttons of a bar on top: 1 by plain Sphinx, 0 by"),
         (">(1.1)</span>", ">(1.2)</span>", "numbers of equations: (1.2): 1 by plain"),
     ],
 )

@@ -32,6 +32,7 @@ COUNTED = {
 }
 """What is counted in the article of a page, by its selector in CSS."""
 
+AROUND = "buttons of a bar on top"
 READ = {
     "numbers of equations": "span.eqno",
     "captions": "figcaption .caption-number",
@@ -62,7 +63,7 @@ def contents(page: Path) -> Counter[str]:
     article = tree.select_one("article.bd-article")
     if article is None:
         raise ValueError(f"page must have an article, got {page}")
-    found: Counter[str] = Counter()
+    found = Counter({AROUND: len(tree.select("header.bd-header button"))})
     for kind, selector in COUNTED.items():
         found[kind] = len(article.select(selector))
     for kind, selector in READ.items():
@@ -142,7 +143,7 @@ def main() -> int:
     for line in found:
         print(line)
     total: Counter[str] = sum(ours.values(), Counter())
-    for kind in [*COUNTED, "references"]:
+    for kind in [*COUNTED, "references", AROUND]:
         print(f"{total[kind]} {kind}")
     print(f"{len(ours)} pages compared, {len(found)} differences")
     return 1 if found else 0

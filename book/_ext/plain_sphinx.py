@@ -123,6 +123,8 @@ def configuration(root: Path) -> dict[str, Any]:
         "external_toc_path": str(root / "_toc.yml"),
         "html_theme_options": {
             "home_page_in_toc": True,
+            # The search is in the sidebar; otherwise a bar on top has a second one.
+            "navbar_persistent": [],
             "search_bar_text": "Search this book...",
             **_renamed(told, OF_THE_THEME),
         },
