@@ -282,12 +282,13 @@ def infinite_width(
             \mathrm{E}\, \varphi'(u) \varphi'(v)\; \Theta^l
 
     with :math:`(u, v)` normal of mean 0 and covariance :math:`S^l`; the kernel is
-    :math:`\Theta^{L+1}`. The averages are closed forms for ``erf`` (Williams, 1998) and
-    ``relu`` (Cho and Saul, 2010). For ``tanh`` and ``gelu`` both factors are expanded
-    in Hermite polynomials, whose coefficients are integrals over one variable; the
-    average is then a power series in the correlation of u and v (Mehler's formula), cut
-    where Parseval's identity bounds the rest by 1e-10. Source: Jacot, Gabriel and
-    Hongler (2018); derived in the chapter *The tangent kernel and linear training*.
+    :math:`\Theta^{L+1}`. The averages are closed forms for ``erf`` (Williams, 1998),
+    ``relu`` (Cho and Saul, 2010) and ``gelu`` (Tsuchida et al., 2021). For ``tanh``
+    both factors are expanded in Hermite polynomials, whose coefficients are integrals
+    over one variable; the average is then a power series in the correlation of u and v
+    (Mehler's formula), cut where Parseval's identity bounds the rest by 1e-10. Source:
+    Jacot, Gabriel and Hongler (2018); derived in the chapter *The tangent kernel and
+    linear training*.
 
     Parameters
     ----------
@@ -311,9 +312,8 @@ def infinite_width(
         If an argument is out of range.
     FloatingPointError
         If 1024 terms of the expansion do not reach 1e-10, for tanh when fields have a
-        variance of about 12, for GELU of about 50; or if the kernel overflows. Closed
-        forms lose digits with the variance q of equal inputs: they are off by about
-        1e-16 q.
+        variance of about 12; or if the kernel overflows. Closed forms lose digits with
+        the variance q of equal inputs: they are off by about 1e-16 q.
     """
     require_integer_between(1, LARGEST_DEPTH, depth=depth)
     require_choice(tuple(_AVERAGES), activation=activation)
@@ -367,6 +367,17 @@ def _relu_averages(s: Array, q1: Array, q2: Array) -> tuple[Array, Array]:
     angle = np.arccos(np.clip(cosine, -1, 1))
     product = norm * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
     return product, (np.pi - angle) / (2 * np.pi)
+
+
+def _gelu_averages(s: Array, q1: Array, q2: Array) -> tuple[Array, Array]:
+    """By parts from ``E Phi(u) Phi(v)``; the slopes are the derivative by s (Price)."""
+    spread = (1 + q1) * (1 + q2)
+    rest = spread - s**2
+    both = 1 / 4 + np.arctan2(s, np.sqrt(rest)) / (2 * np.pi)
+    density = 1 / (2 * np.pi * np.sqrt(rest))
+    share = (1 - q1 * q2) / spread
+    bent = (q1 * q2 + share * s**2) * density
+    return s * both + bent, both + s * ((1 + 2 * share) * density + bent / rest)
 
 
 def _expansion(
@@ -443,7 +454,7 @@ def _on_arrays(function: Callable[[Tensor], Tensor]) -> Callable[[Array], Array]
 _AVERAGES: dict[str, Callable[[Array, Array, Array], tuple[Array, Array]]] = {
     "erf": _erf_averages,
     "tanh": _expansion(*map(_on_arrays, ACTIVATIONS["tanh"])),
-    "gelu": _expansion(*map(_on_arrays, ACTIVATIONS["gelu"])),
+    "gelu": _gelu_averages,
     "relu": _relu_averages,
 }
 

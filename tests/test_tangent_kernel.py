@@ -364,7 +364,7 @@ def test_infinite_kernels_are_those_of_independent_averages(activation, depth):
 
 
 def test_expansions_find_the_closed_forms():
-    # The expansion that serves tanh and gelu, run with the error function.
+    # The expansion that serves tanh, run with the error function.
     expansion = module._expansion(
         erf, lambda u: 2 / math.sqrt(math.pi) * np.exp(-(u**2))
     )
@@ -439,6 +439,16 @@ def test_relu_without_biases_is_homogeneous(seed, depth, sigma_w, stretch):
     kernel = infinite_width(x1, x2, **options)
     scaled = infinite_width(stretch * x1, x2, **options, sigma_w=sigma_w)
     assert_close(scaled, stretch * sigma_w ** (2 * depth + 2) * kernel, 1e-9)
+
+
+def test_gelu_of_large_fields_is_relu():
+    # u Phi(u) differs from max(0, u) where |u| is of order 1: by 1 / q in the averages.
+    x1, x2 = 300 * points(3), 300 * points(2, seed=1)
+    smooth, kinked = (
+        infinite_width(x1, x2, depth=1, activation=activation)
+        for activation in ("gelu", "relu")
+    )
+    assert_close(smooth, kinked, 1e-3)
 
 
 def test_inputs_at_the_origin_have_the_kernel_of_the_biases():
