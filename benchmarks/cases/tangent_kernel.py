@@ -276,13 +276,13 @@ CASES = (
         kernel="infinite_width",
         measures="Kernel between all of n inputs, GELU with one hidden layer.",
         size_name="inputs",
-        sizes=(25, 50, 100, 200, 400),
+        sizes=(50, 100, 200, 400, 800, 1600),
         setup=_limit,
         exact="averages over 160 x 160 nodes, for some pairs",
         error_name="relative error",
         error=_error_of_limit,
         tolerance=1e-9,
-        reference=Peer("numpy, 64 x 64 nodes", _plain_limit, "", 50),
+        reference=Peer("numpy, 64 x 64 nodes", _plain_limit, "", 100),
         peers=(
             Peer(
                 "neural-tangents, closed form",
