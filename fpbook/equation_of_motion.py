@@ -109,7 +109,7 @@ def flat_loss(
         raise ValueError("module has no parameters; need at least one")
     shapes = [parameter.shape for parameter in parameters.values()]
     sizes = [parameter.numel() for parameter in parameters.values()]
-    # Looking for shared parameters takes half of the time of a small network.
+    # Looking for shared parameters takes a quarter of the time of a small network.
     shared = len(list(network.named_parameters(remove_duplicate=False))) > len(sizes)
     exact_inputs = _as_float64(inputs)
     exact_targets = _as_float64(targets)

@@ -322,7 +322,7 @@ def sgd_ensemble(
 def _resample(
     samples: Array, rng: np.random.Generator, n: int, batch_size: int
 ) -> Array:
-    # np.take: a tenth of the time of samples[...] for samples of several numbers.
+    # np.take: a tenth of the time of samples[...] for samples of two numbers.
     return np.take(samples, rng.integers(len(samples), size=(n, batch_size)), axis=0)
 
 
