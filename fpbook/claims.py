@@ -249,6 +249,9 @@ def _accepted(
 
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    answers = np.asarray(values, dtype=object).ravel()
+    if all(isinstance(answer, bool | np.bool_) for answer in answers):
+        values = np.asarray(values, dtype=float)
     numbers = require_real(name, values)
     if numbers.size == 0:
         raise ValueError(f"{name} must hold at least one number, got none")

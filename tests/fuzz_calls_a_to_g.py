@@ -21,6 +21,7 @@ def of(arguments, allowed):
 
 
 BROADCAST = "arguments are broadcast together"
+YES_OR_NO = "an answer to a yes-or-no question"
 
 ANNEALED = [
     Call(
@@ -311,6 +312,7 @@ CLAIMS = [
         {
             ("statement source hint", "text"): ANY_TEXT,
             ("measured", "array"): "every element is checked",
+            ("measured", "true"): YES_OR_NO,
             ("interval", "inf huge"): "open to one side",
         },
         then=lambda result: 1.0,
@@ -327,6 +329,7 @@ CLAIMS = [
         {
             ("statement source", "text"): ANY_TEXT,
             ("measured", "array"): "every element is checked",
+            ("measured expected", "true"): YES_OR_NO,
             ("rtol", "zero"): "exact",
         },
         then=lambda result: 1.0,

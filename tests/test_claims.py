@@ -38,6 +38,7 @@ HOLDING: dict[str, dict[str, Any]] = {
     "array and scalar": {"measured": [0.9, 1.1], "expected": 1, "atol": 0.2},
     "array and array": {"measured": [1, 20], "expected": [1.1, 21], "rtol": 0.1},
     "array in interval": {"measured": np.eye(2), "interval": (-1, 2)},
+    "answers": {"measured": [np.True_, False], "expected": [True, False], "atol": 0},
 }
 FAILING: dict[str, dict[str, Any]] = {
     "atol": {"measured": 1.06, "expected": 1.0, "atol": 0.05},
@@ -47,6 +48,7 @@ FAILING: dict[str, dict[str, Any]] = {
     "below interval": {"measured": 0.1, "interval": (0.2, 0.4)},
     "above interval": {"measured": 0.5, "interval": (0.2, 0.4)},
     "one element": {"measured": [1.0, 1.0, 1.3], "expected": 1, "atol": 0.2},
+    "one answer": {"measured": [True, False], "expected": [True, True], "atol": 0},
     "one element, rtol": {"measured": [1, 2], "expected": [1, 3], "rtol": 0.1},
     "one element, interval": {"measured": [0.3, 0.5], "interval": (0.2, 0.4)},
     "nan": {"measured": np.nan, "expected": 1.0, "atol": 0.1},
