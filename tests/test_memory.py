@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fpbook import memory
 from fpbook.memory import available_memory, require_memory
@@ -65,6 +67,15 @@ def test_what_does_not_fit_is_refused_with_both_numbers(container):
     message = r"^a kernel needs about 3.5 GB, available are 1.25$"
     with pytest.raises(MemoryError, match=message):
         require_memory(3.5e9, "a kernel", allowed=1.25e9)
+
+
+@given(st.floats(0, 1e15), st.floats(0, 1e15))
+def test_an_estimate_passes_if_and_only_if_it_fits(needed, allowed):
+    if needed <= allowed:
+        require_memory(needed, "it", allowed)
+    else:
+        with pytest.raises(MemoryError, match=r"^it needs about"):
+            require_memory(needed, "it", allowed)
 
 
 def test_cached_files_count_as_free(monkeypatch, tmp_path):

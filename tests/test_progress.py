@@ -4,6 +4,8 @@ import sys
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tqdm.std import tqdm
 
 from fpbook import progress
@@ -44,6 +46,16 @@ def test_times_that_add_up_to_the_total_but_for_rounding_do_not_pass_it(capsys):
         bar.refresh()
         assert bar.n == pytest.approx(20.0, abs=1e-9)
         assert bar.n <= bar.total
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(1e-3, 1e6), st.integers(1, 300))
+def test_equal_parts_of_any_work_end_at_its_total(total, parts):
+    with progress.bar(total, "integrating") as bar:
+        for _ in range(parts):
+            bar.update(total / parts)
+            assert bar.n <= bar.total
+        assert bar.n == pytest.approx(total, rel=1e-12)
 
 
 def test_more_work_than_announced_is_not_hidden():

@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 from scipy.linalg import expm
 
@@ -140,6 +142,25 @@ def test_sweeps_conserve_mass_and_equilibrium_at_any_step(dt, smooth):
     start = np.zeros(grid.shape)
     start[10, 50] = 1
     assert step(start, smooth).sum() == pytest.approx(1, abs=1e-14)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.integers(2, 5), min_size=1, max_size=3),
+    st.floats(1e-3, 1e3),
+    st.integers(0, 2**32 - 1),
+)
+def test_mass_is_conserved_and_smoothing_keeps_it_positive(lengths, dt, seed):
+    shape = tuple(lengths)
+    faces, matrices = axes_of(shape, seed)
+    density = density_of(shape, seed)
+    density /= density.sum()
+    steps = [strang_step(faces, dt), lu_step(sparse.csc_array(sum(matrices)), dt)]
+    for step in steps:
+        # Of the elimination without pivots: rounding times the largest rate times dt.
+        for smooth in (True, False):
+            assert step(density, smooth).sum() == pytest.approx(1, abs=1e-9)
+        assert step(density, True).min() > -1e-9
 
 
 def test_smoothing_over_a_long_time_leaves_the_equilibrium():

@@ -13,6 +13,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fpbook import equation_of_motion as part_one
 from fpbook import training
@@ -483,6 +485,20 @@ def test_divergence_names_the_step_and_both_learning_rates(kind, lead):
         # Also where nothing is recorded.
         with pytest.raises(FloatingPointError, match=f"not finite at step {step}: "):
             gradient_descent(network, theta, X, Y, 1e3, 200, snapshots=[200])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 5), st.integers(0, 5), st.floats(1e-3, 0.2))
+def test_a_run_goes_on_where_another_ended(first, second, learning_rate):
+    network = make()
+    whole = gradient_descent(
+        network, network.params, X, Y, learning_rate, first + second
+    )
+    before = gradient_descent(network, network.params, X, Y, learning_rate, first)
+    after = gradient_descent(network, before.params, X, Y, learning_rate, second)
+    np.testing.assert_array_equal(whole.outputs[: first + 1], before.outputs)
+    np.testing.assert_array_equal(whole.outputs[first:], after.outputs)
+    assert torch.equal(whole.params, after.params)
 
 
 def test_flows_that_cannot_be_integrated_say_where(monkeypatch):

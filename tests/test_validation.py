@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fpbook.validation import (
     LARGEST,
@@ -13,6 +15,7 @@ from fpbook.validation import (
     require_all_positive,
     require_array,
     require_between,
+    require_broadcast,
     require_callable,
     require_choice,
     require_covariance,
@@ -27,6 +30,7 @@ from fpbook.validation import (
     require_integers,
     require_jobs,
     require_matrix,
+    require_no_flags,
     require_non_negative,
     require_on_grid,
     require_positive,
@@ -178,6 +182,29 @@ def test_integers_know_their_bounds():
     refuses(require_integer, 0, x=True)
     for bad in (-1, 4, 1.0, None, True):
         refuses(require_integer_between, 0, 3, y=1, x=bad)
+
+
+@given(st.lists(st.integers(-2, 8), max_size=5), st.integers(0, 6))
+def test_snapshots_pass_if_and_only_if_they_increase_within_the_steps(kept, steps):
+    inside = all(0 <= step <= steps for step in kept)
+    if kept and inside and kept == sorted(set(kept)):
+        assert require_snapshots(kept, steps) == kept
+        assert require_snapshots(np.array(kept), steps) == kept
+    else:
+        with pytest.raises(ValueError, match=r"^snapshots must be increasing .*got "):
+            require_snapshots(kept, steps)
+
+
+def test_truths_in_lists_are_no_numbers():
+    require_no_flags("x", [0, 1])
+    require_no_flags("x", np.array([0, 1]))
+    refuses(require_no_flags, "x", [0, True])
+
+
+def test_shapes_broadcast():
+    require_broadcast(x=1.0, y=np.ones((2, 1)), z=np.ones(3))
+    with pytest.raises(ValueError, match=r"^x, y must have shapes that fit .*got "):
+        require_broadcast(x=np.ones(2), y=np.ones(3))
 
 
 def test_choices_are_listed():
