@@ -155,13 +155,15 @@ def _over_rows(
 
 def _run_of_second_rows(points: Array) -> int:
     """Number of second rows if the points are a tensor product of rows, else 0."""
-    changes = np.flatnonzero(np.any(points[1:, :2] != points[:-1, :2], axis=1))
-    run = int(changes[0]) + 1 if len(changes) else len(points)
+    # Column by column: along an axis of two numbers NumPy is slow.
+    x, y = points[:, 0], points[:, 1]
+    changed = (x[1:] != x[:-1]) | (y[1:] != y[:-1])
+    run = int(np.argmax(changed)) + 1 if changed.any() else len(points)
     if len(points) % run:
         return 0
     table = points.reshape(-1, run, 4)
-    regular = np.all(table[:, :, :2] == table[:, :1, :2]) and np.all(
-        table[:, :, 2:] == table[:1, :, 2:]
+    regular = all(np.all(table[:, :, c] == table[:, :1, c]) for c in (0, 1)) and all(
+        np.all(table[:, :, c] == table[:1, :, c]) for c in (2, 3)
     )
     return run if regular else 0
 
@@ -216,9 +218,11 @@ def _mean(w: Array, rest: Rest, i: int) -> Array:
         own, other = _responses(first, second, rest)[:: 1 - 2 * a]
         factor = (1 - own**2) * rest.z[:, b] / len(rest.z)
         error = rest.G[a, a] * own - rest.b[:, a]
+        # What the other row does not enter is summed first: half of the product.
+        alone = (factor * error).sum(axis=1, keepdims=True)
         tables = (
-            np.concatenate([factor * error, factor * rest.G[0, 1]], axis=1),
-            np.concatenate([np.ones_like(other), other], axis=1),
+            np.concatenate([alone, factor * rest.G[0, 1]], axis=1),
+            np.concatenate([np.ones((len(other), 1)), other], axis=1),
         )
         return paired(*tables[:: 1 - 2 * a])
 
@@ -276,12 +280,12 @@ def _product(w: Array, rest: Rest, i: int, j: int) -> Array:
         own, other = _responses(first, second, rest)[:: 1 - 2 * a]
         error, factor = rest.G[a, a] * own - rest.b[:, a], (1 - own**2) ** 2 * zz
         # (error + mixed * other)^2
+        alone = (factor * error**2).sum(axis=1, keepdims=True)
         tables = (
             np.concatenate(
-                [factor * error**2, 2 * mixed * factor * error, mixed**2 * factor],
-                axis=1,
+                [alone, 2 * mixed * factor * error, mixed**2 * factor], axis=1
             ),
-            np.concatenate([np.ones_like(other), other, other**2], axis=1),
+            np.concatenate([np.ones((len(other), 1)), other, other**2], axis=1),
         )
         return paired(*tables[:: 1 - 2 * a])
 
@@ -461,11 +465,14 @@ def _block_step(grid: Grid, rest: Rest, scale: float, noise: Noise, dt: float) -
         return lambda w: _product(w, rest, i, i) - _mean(w, rest, i) ** 2
 
     levels = on_grid("potential", potential, grid.centers, ())
+    points = grid.points
+    means = [_mean(points, rest, i) for i in range(4)]
     faces: list[Faces] = []
     for axis in range(4):
         between = list(grid.centers)
         between[axis] = grid.edges[axis][1:-1]
-        at_centers = scale * on_grid("noise", variance(axis), grid.centers, ())
+        square = _product(points, rest, axis, axis)
+        at_centers = scale * (square - means[axis] ** 2).reshape(grid.shape)
         on_faces = scale * on_grid("noise", variance(axis), between, ())
         before, after = (at_centers[side] for side in sides(axis, 4))
         nodes = (before, on_faces, after)
@@ -473,8 +480,6 @@ def _block_step(grid: Grid, rest: Rest, scale: float, noise: Noise, dt: float) -
     if noise == "diagonal":
         return strang_step(faces, dt)
     along_axes = strang_step(faces, dt / 2)
-    points = grid.points
-    means = [_mean(points, rest, i) for i in range(4)]
     mixed = {
         (i, j): scale
         / (grid.spacing[i] * grid.spacing[j])
