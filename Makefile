@@ -56,13 +56,6 @@ check-notebooks: $(VENV)/.installed
 benchmark: $(BENCH)/.installed
 	$(BENCH)/bin/python -m benchmarks
 
-$(BENCH)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/python -m pip install --quiet uv
-	VIRTUAL_ENV=$(abspath $(BENCH)) UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" sh -c \
-	  '$(BENCH)/bin/uv pip install --torch-backend=cpu -e ".[torch,bench]" || $(BENCH)/bin/uv pip install -e ".[torch,bench]"'
-	touch $@
-
 # uv prefers CPU builds of torch where an index offers them; where that index is out
 # of reach, whatever satisfies the range is taken, local files first.
 define install
@@ -78,6 +71,9 @@ $(VENV)/.installed: pyproject.toml
 
 $(PLAIN)/.installed: pyproject.toml
 	$(call install,$(PLAIN),sphinx)
+
+$(BENCH)/.installed: pyproject.toml
+	$(call install,$(BENCH),bench)
 
 clean:
 	rm -rf $(VENV) _build
