@@ -33,6 +33,7 @@ from fpbook.validation import (
     LARGEST,
     require_callable,
     require_choice,
+    require_integer,
     require_integer_between,
     require_no_flags,
     require_non_negative,
@@ -643,11 +644,24 @@ def sgd_schedule(
 ) -> tuple[NDArray[np.int64], Array, list[int]]:
     """Check the samples, the label noise and the snapshots of single-sample SGD.
 
+    Parameters
+    ----------
+    points
+        Number of training points, >= 1.
+    samples, noise, snapshots
+        As in :func:`linear_sgd`.
+
+    Returns
+    -------
+    tuple
+        Samples and noise as arrays, shape (steps,), and the snapshots as a list.
+
     Raises
     ------
     ValueError
         If one of them does not fit ``points`` training points.
     """
+    require_integer(1, points=points)
     require_real("samples", samples)
     require_no_flags("samples", samples)
     chosen = np.asarray(samples)
@@ -657,7 +671,8 @@ def sgd_schedule(
         or np.any((chosen < 0) | (chosen >= points))
     ):
         raise ValueError(
-            f"samples must be indices from 0 to {points - 1}, shape (steps,), got "
+            f"samples must be indices from 0 to {points - 1}, of {points} points, "
+            f"shape (steps,), got "
             f"shape {chosen.shape} of {chosen.dtype}"
         )
     epsilon = np.zeros(len(chosen)) if noise is None else require_real("noise", noise)

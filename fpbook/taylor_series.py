@@ -19,18 +19,47 @@ from torch import Tensor
 def multiply(a: Tensor, b: Tensor) -> Tensor:
     """Product of two series of one order, truncated to that order.
 
+    Parameters
+    ----------
+    a, b
+        Series, shapes (order + 1, ...) that broadcast; NaN stays NaN.
+
+    Returns
+    -------
+    Tensor
+        Series, shape (order + 1, ...).
+
     Raises
     ------
     ValueError
-        If the orders differ.
+        If one is no real tensor or has no terms, or orders or shapes do not fit.
     """
+    _require_series(a=a, b=b)
     if len(a) != len(b):
         raise ValueError(
             f"a and b must be of one order, got {len(a)} and {len(b)} terms"
         )
+    try:
+        torch.broadcast_shapes(a.shape, b.shape)
+    except RuntimeError as problem:
+        raise ValueError(
+            f"a and b must have shapes that fit, got {tuple(a.shape)} and "
+            f"{tuple(b.shape)}"
+        ) from problem
     return torch.stack(
         [_sum([a[i] * b[k - i] for i in range(k + 1)]) for k in range(len(a))]
     )
+
+
+def _require_series(**series: Tensor) -> None:
+    for name, terms in series.items():
+        if not isinstance(terms, Tensor) or not terms.is_floating_point():
+            kind = getattr(terms, "dtype", type(terms).__name__)
+            raise ValueError(f"{name} must be a real tensor, got {kind}")
+        if not terms.dim() or not terms.numel():
+            raise ValueError(
+                f"{name} must have shape (order + 1, ...), got {tuple(terms.shape)}"
+            )
 
 
 def _sum(terms: list[Tensor]) -> Tensor:
@@ -46,7 +75,24 @@ def _integrate(u: Tensor, slopes: list[Tensor], k: int) -> Tensor:
 
 
 def exponential(u: Tensor) -> Tensor:
-    r""":math:`e^{u(s)}`; its slope is the series itself."""
+    r""":math:`e^{u(s)}`; its slope is the series itself.
+
+    Parameters
+    ----------
+    u
+        A series, shape (order + 1, ...); NaN stays NaN.
+
+    Returns
+    -------
+    Tensor
+        Series, of the shape of ``u``.
+
+    Raises
+    ------
+    ValueError
+        If ``u`` is no real tensor or has no terms.
+    """
+    _require_series(u=u)
     y = [torch.exp(u[0])]
     for k in range(1, len(u)):
         y.append(_integrate(u, y, k))
@@ -54,7 +100,24 @@ def exponential(u: Tensor) -> Tensor:
 
 
 def error_function(u: Tensor) -> Tensor:
-    r"""The error function of :math:`u(s)`; its slope is :math:`2 e^{-u^2}/\sqrt\pi`."""
+    r"""The error function of :math:`u(s)`; its slope is :math:`2 e^{-u^2}/\sqrt\pi`.
+
+    Parameters
+    ----------
+    u
+        A series, shape (order + 1, ...); NaN stays NaN.
+
+    Returns
+    -------
+    Tensor
+        Series, of the shape of ``u``.
+
+    Raises
+    ------
+    ValueError
+        If ``u`` is no real tensor or has no terms.
+    """
+    _require_series(u=u)
     slopes = list(2 / math.sqrt(math.pi) * exponential(-multiply(u, u)))
     y = [torch.special.erf(u[0])]
     y += [_integrate(u, slopes, k) for k in range(1, len(u))]
@@ -62,7 +125,24 @@ def error_function(u: Tensor) -> Tensor:
 
 
 def hyperbolic_tangent(u: Tensor) -> Tensor:
-    r""":math:`\tanh u(s)`; its slope is :math:`1 - \tanh^2 u`."""
+    r""":math:`\tanh u(s)`; its slope is :math:`1 - \tanh^2 u`.
+
+    Parameters
+    ----------
+    u
+        A series, shape (order + 1, ...); NaN stays NaN.
+
+    Returns
+    -------
+    Tensor
+        Series, of the shape of ``u``.
+
+    Raises
+    ------
+    ValueError
+        If ``u`` is no real tensor or has no terms.
+    """
+    _require_series(u=u)
     y = [torch.tanh(u[0])]
     slopes = [1 - y[0] ** 2]
     for k in range(1, len(u)):
@@ -72,14 +152,48 @@ def hyperbolic_tangent(u: Tensor) -> Tensor:
 
 
 def gaussian_linear_unit(u: Tensor) -> Tensor:
-    r""":math:`u \Phi(u)` (GELU) with the normal distribution function :math:`\Phi`."""
+    r""":math:`u \Phi(u)` (GELU) with the normal distribution function :math:`\Phi`.
+
+    Parameters
+    ----------
+    u
+        A series, shape (order + 1, ...); NaN stays NaN.
+
+    Returns
+    -------
+    Tensor
+        Series, of the shape of ``u``.
+
+    Raises
+    ------
+    ValueError
+        If ``u`` is no real tensor or has no terms.
+    """
+    _require_series(u=u)
     distribution = error_function(u / math.sqrt(2)) / 2
     distribution[0] += 0.5
     return multiply(u, distribution)
 
 
 def rectifier(u: Tensor) -> Tensor:
-    """ReLU within the linear piece that holds ``u(0)``; the series misses the kink."""
+    """ReLU within the linear piece that holds ``u(0)``; the series misses the kink.
+
+    Parameters
+    ----------
+    u
+        A series, shape (order + 1, ...); NaN stays NaN.
+
+    Returns
+    -------
+    Tensor
+        Series, of the shape of ``u``.
+
+    Raises
+    ------
+    ValueError
+        If ``u`` is no real tensor or has no terms.
+    """
+    _require_series(u=u)
     return u * (u[0] > 0)
 
 

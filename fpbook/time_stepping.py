@@ -32,6 +32,7 @@ from scipy.sparse import linalg as sparse_linalg
 
 from fpbook import progress
 from fpbook.finite_volumes import Faces
+from fpbook.validation import require_non_negative, require_type
 
 Array = NDArray[np.float64]
 
@@ -61,6 +62,34 @@ def factorised(matrix: Any) -> Any:
 
 
 def lu_step(generator: sparse.csc_array, dt: float) -> Step:
+    """Make the step for the whole matrix; best in up to two dimensions.
+
+    Parameters
+    ----------
+    generator
+        Rates, sparse, shape (N, N).
+    dt
+        Length of the step, a time >= 0.
+
+    Returns
+    -------
+    Step
+        Function of a density with N cells.
+
+    Raises
+    ------
+    ValueError
+        If the generator is not square or not finite, or ``dt`` out of range.
+    TypeError
+        If the generator is no sparse array.
+    """
+    require_type(sparse.sparray, generator=generator)
+    require_non_negative(dt=dt)
+    n = generator.shape[0]
+    if generator.shape != (n, n) or not np.all(np.isfinite(generator.data)):
+        raise ValueError(
+            f"generator must be finite and square, got shape {generator.shape}"
+        )
     solve = _implicit_solver(generator, dt / 2)
 
     def step(density: Array, smooth: bool) -> Array:
@@ -104,6 +133,33 @@ def _implicit_solver(
 
 
 def strang_step(faces: Sequence[Faces], dt: float) -> Step:
+    """Make the step along one axis after the other.
+
+    Parameters
+    ----------
+    faces
+        Rates across the inner faces of each axis.
+    dt
+        Length of the step, a time >= 0.
+
+    Returns
+    -------
+    Step
+        Function of a density on the grid.
+
+    Raises
+    ------
+    ValueError
+        If there are no faces or ``dt`` is out of range.
+    TypeError
+        If the faces are no sequence of them.
+    """
+    require_type(Sequence, faces=faces)
+    require_non_negative(dt=dt)
+    if not faces:
+        raise ValueError("faces must be given for one axis at least, got none")
+    for of_axis in faces:
+        require_type(Faces, faces=of_axis)
     last = len(faces) - 1
     sweeps = [
         _sweep(axis, dt if axis == last else dt / 2, faces[axis], axis == last)

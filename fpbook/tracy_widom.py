@@ -43,7 +43,7 @@ from numpy.polynomial.legendre import leggauss
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import airy
 
-from fpbook.validation import require_choice
+from fpbook.validation import require_choice, require_real
 
 Array = NDArray[np.float64]
 
@@ -82,19 +82,51 @@ class LimitLaw:
     _pdf: Chebyshev = field(repr=False)
 
     def cdf(self, x: ArrayLike) -> Array:
-        """Probability of a value of at most x; any shape in, the same out."""
+        """Probability of a value of at most x.
+
+        Parameters
+        ----------
+        x
+            Real numbers, any shape; NaN stays NaN.
+
+        Returns
+        -------
+        array
+            Probabilities, the shape of ``x``.
+
+        Raises
+        ------
+        ValueError
+            If ``x`` is not real.
+        """
         clipped, _ = _inside(x)
         probability: Array = np.clip(self._cdf(clipped), 0.0, 1.0)
         return probability
 
     def pdf(self, x: ArrayLike) -> Array:
-        """Density at x; any shape in, the same out."""
+        """Density at x.
+
+        Parameters
+        ----------
+        x
+            Real numbers, any shape; NaN stays NaN.
+
+        Returns
+        -------
+        array
+            Densities, the shape of ``x``.
+
+        Raises
+        ------
+        ValueError
+            If ``x`` is not real.
+        """
         clipped, outside = _inside(x)
         return np.where(outside, 0.0, np.maximum(self._pdf(clipped), 0.0))
 
 
 def _inside(x: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
-    values = np.asarray(x, dtype=float)
+    values = require_real("x", x)
     clipped = np.clip(values, *RANGE)
     # NaN compares unequal to everything, itself included; it must come out as NaN.
     return clipped, (values < RANGE[0]) | (values > RANGE[1])

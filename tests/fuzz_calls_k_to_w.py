@@ -11,8 +11,9 @@ from fuzzing import Call
 
 from fpbook import networks, random_networks
 from fpbook.deep_autoencoder import Network, record
-from fpbook.finite_volumes import Grid, gaussian
+from fpbook.finite_volumes import Grid, face_rates, gaussian
 from fpbook.fokker_planck import FokkerPlanck
+from fpbook.tracy_widom import tracy_widom
 
 MANY = "any number of them"
 STACKED = "any number of axes in front"
@@ -30,6 +31,7 @@ REPLICAS = "any number of replicas, also none"
 NETWORKS_OR_SINGLE = "several networks, or one in single precision"
 ALL_CORES = "documented: -1 for all there are"
 ANY_TEXT = "any text"
+NAN = "documented: what is not a number stays so"
 PASSED_ON = "documented: training calls it at every step"
 NOT_READ = "a part of the record that it does not read"
 ITS_FUNCTION = "the function decides about shapes; its own error is left as it is"
@@ -604,7 +606,7 @@ SYMMETRIC_LAYERS = [
 ]
 
 
-# --- tangent_kernel, tracy_widom ------------------------------------------------------
+# --- tangent_kernel, time steps, series and laws ----------------------------------
 
 
 def _function(params, x):
@@ -670,13 +672,77 @@ TANGENT_KERNEL = [
         {("kernel targets f0 test_kernel", "nested"): STACKED},
     ),
     Call(
+        "tangent_kernel.sgd_schedule",
+        {
+            "points": 3,
+            "samples": [0, 2, 1],
+            "noise": [0.0, 0.1, 0.2],
+            "snapshots": [0, 3],
+        },
+        {
+            ("noise", "none"): "documented: no noise",
+            ("snapshots", "none"): "documented: the last one",
+        },
+    ),
+    Call(
         "tangent_kernel.linear_sgd",
         {**FROZEN, **SAMPLES, "snapshots": [0, 3]},
         {("kernel targets f0 test_kernel", "nested"): STACKED},
     ),
 ]
+SERIES = torch.tensor(_rng().standard_normal((4, 3)))
+LEVELS = (PLANE.points**2).sum(axis=1).reshape(PLANE.shape)
+FACES = [face_rates(PLANE, i, (0.3,) * 3, LEVELS, _well, None) for i in (0, 1)]
+GENERATOR = FokkerPlanck(LINE, 0.5, drift=_back).generator
 STEPS = [
     Call("tracy_widom.tracy_widom", {"ensemble": "GUE"}),
+    *(
+        Call(
+            f"tracy_widom.LimitLaw.{name}",
+            {"self": tracy_widom("GUE"), "x": np.array([0.0, 1.0])},
+            {
+                ("x", "nested short0 long0 empty0"): "any shape",
+                ("x", "nan"): NAN,
+                ("x", "inf"): "the end of an axis",
+            },
+        )
+        for name in ("cdf", "pdf")
+    ),
+    Call(
+        "taylor_series.multiply",
+        {"a": SERIES, "b": SERIES},
+        {("a b", "single"): "types are promoted", ("a b", "nan inf huge"): NAN},
+    ),
+    *(
+        Call(
+            f"taylor_series.{name}",
+            {"u": SERIES},
+            {
+                ("u", "nested short0 long0 short1 long1"): "any order and shape",
+                ("u", "single"): "in single precision",
+                ("u", "nan inf huge"): NAN,
+            },
+        )
+        for name in (
+            "exponential",
+            "error_function",
+            "hyperbolic_tangent",
+            "gaussian_linear_unit",
+            "rectifier",
+        )
+    ),
+    Call(
+        "time_stepping.lu_step",
+        {"generator": GENERATOR, "dt": 0.1},
+        {("dt", "zero"): "no step"},
+        then=lambda step: step(_normal(LINE), False),
+    ),
+    Call(
+        "time_stepping.strang_step",
+        {"faces": FACES, "dt": 0.1},
+        {("dt", "zero"): "no step"},
+        then=lambda step: step(_normal(PLANE), False),
+    ),
 ]
 # --- training, weak_correlations ------------------------------------------------------
 
