@@ -73,9 +73,15 @@ def image_bundle(figure: Figure) -> dict[str, str]:
     -------
     dict of str
         By MIME type: the SVG, and the PNG in base64. Empty without axes.
+
+    Raises
+    ------
+    TypeError
+        If it is no figure.
     """
     from IPython.core.pylabtools import print_figure
 
+    require_type(Figure, figure=figure)
     if not figure.axes:
         return {}
     always: dict[str, Any] = {"bbox_inches": None, "metadata": {"Date": None}}
@@ -99,7 +105,13 @@ def laid_out(figure: Figure) -> Iterator[None]:
     figure
         The figure; its axes are placed as for an SVG. After the block it has its layout
         engine again.
+
+    Raises
+    ------
+    TypeError
+        If it is no figure.
     """
+    require_type(Figure, figure=figure)
     engine = figure.get_layout_engine()
     if engine is None or not figure.axes:
         yield

@@ -496,6 +496,11 @@ def axes_with_a_line():
     return axes
 
 
+def entered(block):
+    with block:
+        return 1.0
+
+
 EXPLORE = [
     Call(
         "explore.explore",
@@ -513,6 +518,16 @@ EXPLORE = [
         then=lambda shown: 1.0,
     ),
     Call("figures.size", {"width": 0.5, "aspect": 0.6}),
+    Call(
+        "figures.image_bundle",
+        {"figure": axes_with_a_line().figure},
+        then=lambda result: 1.0,
+    ),
+    Call(
+        "figures.laid_out",
+        {"figure": axes_with_a_line().figure},
+        then=entered,
+    ),
     Call(
         "figures.plain_powers",
         {"axis": axes_with_a_line().xaxis},
