@@ -9,6 +9,7 @@ function tells the error of each against an exact result.
 seconds; the memory that one call adds is measured in a process of its own.
 """
 
+import ctypes
 import gc
 import math
 import multiprocessing
@@ -375,11 +376,19 @@ def _added_memory(case_name: str, name: str, size: int) -> float:
 def peak_of(run: Run) -> float:
     """Call once; return how much the peak of memory rises, in 10^6 bytes."""
     gc.collect()
+    _give_back()
     CLEAR_PEAK.write_text("5")
     before = _peak_resident_size()
     result = run()
     del result
     return _peak_resident_size() - before
+
+
+def _give_back() -> None:
+    """Return what was freed to the system: a call would use it without a rise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _peak_resident_size() -> float:

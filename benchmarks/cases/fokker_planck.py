@@ -84,13 +84,13 @@ def two_weights(cells: int) -> Problem:
 
 
 @cache
-def _extrapolated() -> Array:
-    """On 200 x 200 cells, without the error of order h^2."""
+def _extrapolated(side: int) -> Array:
+    """Without the error of order h^2, from so many cells and from twice as many."""
     coarse, fine = (
-        problem.equation().evolve(problem.start, [problem.end], problem.end / steps)[0]
-        for problem, steps in ((two_weights(200**2), 120), (two_weights(400**2), 120))
+        problem.equation().evolve(problem.start, [problem.end], problem.end / 120)[0]
+        for problem in (two_weights(side**2), two_weights((2 * side) ** 2))
     )
-    return np.asarray((4 * _merged(fine, 200) - coarse) / 3)
+    return np.asarray((4 * _merged(fine, side) - coarse) / 3)
 
 
 def _merged(p: Array, side: int) -> Array:
@@ -102,7 +102,9 @@ def _merged(p: Array, side: int) -> Array:
 
 def _error_of_two(p: Array, cells: int) -> float:
     side = round(cells**0.5)
-    return distance(p, _merged(_extrapolated(), side), two_weights(cells).grid)
+    return distance(
+        p, _merged(_extrapolated(max(side, 100)), side), two_weights(cells).grid
+    )
 
 
 TILTED = {
@@ -490,7 +492,7 @@ CASES = (
         size_name="cells",
         sizes=squares((50, 100, 200), 2),
         setup=evolving(two_weights, 50),
-        exact="extrapolated from 200 x 200 and 400 x 400 cells",
+        exact="extrapolated from these cells and from halves",
         error_name="L1 distance",
         error=_error_of_two,
         tolerance=1.6e-3,
@@ -583,7 +585,7 @@ CASES = (
         exact="eigenvalues of the matrix of the force",
         error_name="relative error",
         error=_error_of_rates,
-        tolerance=1e-3,
+        tolerance=1.2e-3,
         order=1.0,
         reference=Peer("scipy, eigs", _rates_by_eigs),
     ),

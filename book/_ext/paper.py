@@ -40,7 +40,7 @@ BOXES = {
 }
 """Look of a box, by its class on the site; the others are grey."""
 
-SMALL_TABLES = {"fpbook-ledger", "fpbook-findings"}
+SMALL_TABLES = {"fpbook-ledger", "fpbook-findings", "fpbook-speed"}
 NUMBER_OF_PART = re.compile(r"^[IVX]+ ")
 
 

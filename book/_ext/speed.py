@@ -33,7 +33,7 @@ LOOKS = (
     ("peers", COLOURS[1], "^"),
 )
 """Name, colour and marker of the kernel, the reference, and of all peers."""
-LOOK = "fpbook-contents"
+LOOK = "fpbook-speed"
 ACROSS, PANEL_HEIGHT = 2, 2.0
 """Panels side by side, and inches from one row of them to the next."""
 
@@ -144,7 +144,7 @@ def seconds(value: float) -> str:
     """Write a time in the unit that suits it."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= size or unit == "µs":
-            return f"{digits(value / size)} {unit}"
+            return f"{digits(value / size)}\u00a0{unit}"
     raise AssertionError
 
 
@@ -152,7 +152,7 @@ def megabytes(value: float | None) -> str:
     """Write memory in 10^6 bytes; less than a page more is not told from none."""
     if value is None:
         return "not measured"
-    return f"{digits(value)} MB" if value >= 0.1 else "< 0.1 MB"
+    return f"{digits(value)}\u00a0MB" if value >= 0.1 else "<\u00a00.1\u00a0MB"
 
 
 def power(value: float) -> str:
