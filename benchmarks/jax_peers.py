@@ -362,6 +362,7 @@ def langevin(given: Arrays) -> Run:
     """Euler's method of diffrax for walkers, each with a noise of its own."""
     import diffrax
     import jax
+    import lineax
     from jax import numpy as jnp
 
     start, pull = jnp.asarray(given["start"]), jnp.asarray(given["pull"])
@@ -372,8 +373,11 @@ def langevin(given: Arrays) -> Run:
         noise = diffrax.UnsafeBrownianPath(w.shape, key)
         terms = diffrax.MultiTerm(
             diffrax.ODETerm(lambda t, w, _: -pull * w),
-            diffrax.WeaklyDiagonalControlTerm(
-                lambda t, w, _: jnp.full_like(w, strength), noise
+            diffrax.ControlTerm(
+                lambda t, w, _: lineax.DiagonalLinearOperator(
+                    jnp.full_like(w, strength)
+                ),
+                noise,
             ),
         )
         end = dt * steps
