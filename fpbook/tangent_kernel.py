@@ -215,9 +215,12 @@ def empirical_of(
 
 
 def _require_rows(name: str, x: ArrayLike | Tensor) -> Tensor:
-    if not isinstance(x, Tensor):
+    if isinstance(x, Tensor):
+        # Where it is: as_tensor would take it to the default device.
+        points = x
+    else:
         require_real(name, x)
-    points = torch.as_tensor(x)
+        points = torch.as_tensor(x)
     if points.dim() < 1 or not points.numel():
         raise ValueError(
             f"{name} must have at least one row, got {tuple(points.shape)}"
