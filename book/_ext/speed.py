@@ -34,7 +34,7 @@ LOOKS = (
 )
 """Name, colour and marker of the kernel, the reference, and of all peers."""
 LOOK = "fpbook-speed"
-ACROSS, PANEL_HEIGHT = 2, 2.0
+ACROSS, PANEL_HEIGHT = 2, 1.75
 """Panels side by side, and inches from one row of them to the next."""
 
 
