@@ -103,7 +103,7 @@ def decay_rate(
 
 
 MOST_TERMS = 100
-"""Of the series: without the decay term of order 100 it is exact to rounding."""
+"""Largest order; without its term of order 100 the series is exact to rounding."""
 
 
 def _require_rates(

@@ -22,7 +22,7 @@ Huang and Yau (2020) for the hierarchy; derived in the chapter *Weak correlation
 """
 
 import math
-from itertools import combinations, combinations_with_replacement, product
+from itertools import combinations, combinations_with_replacement, count, product
 from typing import NamedTuple
 
 import numpy as np
@@ -154,6 +154,7 @@ def _require_double(params: Tensor, order: int) -> None:
 DIRECTIONS = 64
 
 LARGEST_ORDER = 20
+MOST_EVALUATIONS = 100_000
 
 
 def correlation_tensor(
@@ -436,6 +437,11 @@ def tangent_hierarchy(
     theta = params.detach()
     f0 = network(theta, points).cpu().numpy()
     kernels = _kernels(network, theta, points, m, order)
+    if not all(np.all(np.abs(part) <= LARGEST) for part in (f0, *kernels)):
+        raise FloatingPointError(
+            "outputs and tensors at the start must be finite, of a size up to "
+            f"{LARGEST:g}; they are not"
+        )
     K = kernels[0]
     k = K[m:] if len(tests) else None
     linear = linear_dynamics(K[:m], targets, f0, t, test_kernel=k)
@@ -444,7 +450,14 @@ def tangent_hierarchy(
     shapes = [f0.shape, *[kernel.shape for kernel in kernels[:-1]]]
     sizes = [math.prod(shape) for shape in shapes]
 
-    def velocity(_: float, state: Array) -> Array:
+    evaluations = count(1)
+
+    def velocity(time: float, state: Array) -> Array:
+        if next(evaluations) > MOST_EVALUATIONS:
+            raise FloatingPointError(
+                f"the hierarchy frozen at order {order} is at time {time:.6g} after "
+                f"{MOST_EVALUATIONS} evaluations: it is too stiff"
+            )
         parts = np.split(state, np.cumsum(sizes)[:-1])
         r = parts[0][:m] - targets
         moving = [p.reshape(s) for p, s in zip(parts[1:], shapes[1:], strict=True)]
@@ -454,11 +467,6 @@ def tangent_hierarchy(
     span, tolerances = (0.0, t[-1] or 1.0), {"rtol": 1e-10, "atol": 1e-13}
     # Trial steps may overflow; the step control rejects them.
     with np.errstate(all="ignore"):
-        if not np.isfinite(velocity(0.0, start)).all():
-            # The integrator would look for a first step for ever.
-            raise FloatingPointError(
-                f"the hierarchy frozen at order {order} is not finite at its start"
-            )
         flow = solve_ivp(velocity, span, start, "DOP853", t, **tolerances)
     if flow.status != 0 or not np.isfinite(flow.y).all():
         raise FloatingPointError(

@@ -1037,12 +1037,12 @@ NOT_FINITE = np.where(np.arange(48).reshape(6, 8) == 7, np.nan, X)
         ({"order": -1}, r"order must be an integer >= 0, got -1"),
         ({"order": 1.5}, r"order must be an integer >= 0, got 1.5"),
         ({"params": SHORT}, r"params must have shape \(\.\.\., 81\).*got \(3,\)"),
-        ({"x_train": X[:, :5]}, r"x must have shape \(n, 8\).*got \(6, 5\)"),
+        ({"x_train": X[:, :5]}, r"x_train must have shape \(n, 8\).*got \(6, 5\)"),
         ({"x": X[:0]}, r"x must have shape \(n, 8\) with n >= 1, got \(0, 8\)"),
         ({"x": NOT_FINITE}, r"x must be finite"),
-        ({"x_train": NOT_FINITE}, r"x must be finite"),
-        ({"residual": SHORT}, r"residual must .*\(\.\.\., 6\), got \(3,\)"),
-        ({"residual": SHORT[0]}, r"residual must .*\(\.\.\., 6\), got \(\)"),
+        ({"x_train": NOT_FINITE}, r"x_train must be finite"),
+        ({"residual": SHORT}, r"residual must .*\(\.\.\., 6\) for .*got \(3,\)"),
+        ({"residual": SHORT[0]}, r"residual must .*\(\.\.\., 6\) for .*got \(\)"),
         ({"residual": RESIDUAL / 0}, r"residual must be finite"),
         ({"params": SINGLE, "order": 4}, r"params must be float64 .*float32.*order 4"),
     ],
@@ -1060,8 +1060,8 @@ def test_coefficients_reject_directions_that_do_not_fit_the_stack():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"order": 0}, r"order must be an integer >= 1, got 0"),
-        ({"order": 2.0}, r"order must be an integer >= 1, got 2.0"),
+        ({"order": 0}, r"order must be an integer from 1 to 20, got 0"),
+        ({"order": 2.0}, r"order must be an integer from 1 to 20, got 2.0"),
         ({"params": STACK}, r"params must have shape \(P,\).*got \(2, 81\)"),
         ({"params": SHORT}, r"params must have shape \(\.\.\., 81\).*got \(3,\)"),
         ({"x": X[0]}, r"x must have shape \(n, 8\).*got \(8,\)"),
@@ -1100,12 +1100,12 @@ def test_norms_reject_bad_input(changes, message):
         ({"times": [0.2, 0.1]}, r"times must be >= 0 and increasing"),
         ({"times": [-0.1, 0.1]}, r"times must be >= 0 and increasing"),
         ({"times": []}, r"times must be >= 0 and increasing"),
-        ({"y": Y[:5]}, r"y must be finite, of shape \(6,\), got \(5,\)"),
-        ({"y": [Y, Y]}, r"y must be finite, of shape \(6,\), got \(2, 6\)"),
+        ({"y": Y[:5]}, r"y must be finite, of shape \(6,\) as x_train, got \(5,\)"),
+        ({"y": [Y, Y]}, r"y must be finite, of shape \(6,\) as x_train, got \(2, 6\)"),
         ({"y": Y * np.nan}, r"y must be finite"),
-        ({"x_train": X[:, :5]}, r"x must have shape \(n, 8\).*got \(6, 5\)"),
-        ({"x_test": X_TEST[0]}, r"x must have shape \(n, 8\).*got \(8,\)"),
-        ({"x_train": NOT_FINITE}, r"x must be finite"),
+        ({"x_train": X[:, :5]}, r"x_train must have shape \(n, 8\).*got \(6, 5\)"),
+        ({"x_test": X_TEST[0]}, r"x_test must have shape \(n, 8\).*got \(8,\)"),
+        ({"x_train": NOT_FINITE}, r"x_train must be finite"),
     ],
 )
 def test_hierarchy_rejects_bad_input(changes, message):
@@ -1153,11 +1153,21 @@ def test_tensors_of_high_order_do_not_count_permutations():
     torch.testing.assert_close(tensor.flatten()[0], jets[12, 0], rtol=1e-3, atol=0)
 
 
-def test_a_hierarchy_that_overflows_is_told():
-    network = tiny("gelu", 1)
-    points = np.asarray(TINY) * 1e120
-    with pytest.raises(FloatingPointError, match="is not finite at its start"):
-        tangent_hierarchy(network, network.params, points, np.ones(5), None, [1.0], 3)
+@pytest.mark.parametrize(
+    ("scale", "order", "told"),
+    [
+        (1e120, 3, "at the start must be finite"),
+        (1e10, 3, "stopped after time 0"),
+        (1e10, 4, "is too stiff"),
+    ],
+)
+def test_a_hierarchy_that_overflows_is_told(scale, order, told, monkeypatch):
+    monkeypatch.setattr(weak_correlations, "MOST_EVALUATIONS", 20_000)
+    network, points = tiny("gelu", 1), np.asarray(TINY) * scale
+    with pytest.raises(FloatingPointError, match=told):
+        tangent_hierarchy(
+            network, network.params, points, np.ones(5), None, [1.0], order
+        )
 
 
 def test_norms_of_parameters_that_are_not_finite_are_refused():
