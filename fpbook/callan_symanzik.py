@@ -698,7 +698,8 @@ def survival_from_density(
     The rate of absorption from the first cell is that of the stationary flux between
     its centre, at :math:`h/2`, and 0: :math:`2 (T - k) / h^2`. Errors are of first
     order in the width h of a cell for k < 0, of second order for k = 0, and of order
-    :math:`1 - k/T` for k > 0. Source: derived in the
+    :math:`1 - k/T` for k > 0, down to the error of the time steps, which for k = 0 is
+    about 1e-5. Source: derived in the
     chapter *Training under a microscope: Callan-Symanzik*.
 
     Parameters

@@ -89,7 +89,7 @@ class Targets(_OfTheRun):
                 met = target["reached"] <= target["asked"]
                 cells = (
                     case["name"],
-                    f"{number(target['size'])} {case['size_name']}",
+                    counted(target["size"], case["size_name"]),
                     write(target["reached"]),
                     write(target["asked"]),
                     "met" if met else "missed",
@@ -132,6 +132,11 @@ class Part(_OfTheRun):
 def number(value: float) -> str:
     """Write a whole number with narrow spaces between thousands."""
     return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def counted(size: int, name: str) -> str:
+    """Write a size with what it counts, whose plural ends with an s."""
+    return f"{number(size)} {name.removesuffix('s') if size == 1 else name}"
 
 
 def digits(value: float, count: int = 2) -> str:
