@@ -63,7 +63,7 @@ def erf_series(given: Arrays) -> Run:
     order = int(given["order"])
     factorials = jnp.cumprod(jnp.arange(1.0, order + 1))[:, None]
 
-    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
+    @jax.jit
     def series(u: Any, v: Any) -> Any:
         higher = [v, *[jnp.zeros_like(u)] * (order - 1)]
         value, derivatives = jet(jax.lax.erf, (u,), (higher,))
@@ -106,7 +106,7 @@ def jacobian(given: Arrays) -> Run:
     def output(weights: Any, point: Any) -> Any:
         return outputs_of(weights, point, given, jnp.tanh)
 
-    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
+    @jax.jit
     def gradients(weights: Any, x: Any) -> Any:
         slopes = jax.vmap(jax.grad(output), (None, 0))(weights, x)
         parts = [part.reshape(len(x), -1) for layer in slopes for part in layer]
@@ -130,7 +130,7 @@ def descent(given: Arrays) -> Run:
         slopes = jax.grad(loss)(weights, batch)
         return jax.tree.map(lambda w, g: w - rate * g, weights, slopes), None
 
-    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
+    @jax.jit
     def trained(weights: Any) -> Any:
         weights, _ = jax.lax.scan(step, weights, batches)
         return outputs_of(weights, x, given, jnp.tanh)
@@ -150,7 +150,7 @@ def step_series(given: Arrays) -> Run:
     def outputs(weights: Any, x: Any) -> Any:
         return outputs_of(weights, x, given, jnp.tanh)
 
-    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
+    @jax.jit
     def series(weights: Any) -> Any:
         direction = jax.vjp(lambda w: outputs(w, train), weights)[1](r)[0]
 
@@ -256,7 +256,7 @@ def counter_terms(given: Arrays) -> Run:
     def along(function: Any, x: Any, v: Any) -> Any:
         return jax.jvp(function, (x,), (v,))[1]
 
-    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
+    @jax.jit
     def terms(theta: Any) -> Any:
         f = force(theta)
         b = along(force, theta, f)
@@ -303,7 +303,7 @@ def lyapunov(given: Arrays) -> Run:
         size = jnp.linalg.norm(state[1])
         return state.at[1].divide(size), jnp.log(size)
 
-    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
+    @jax.jit
     def exponent(state: Any) -> Any:
         growth = jax.lax.scan(block, state, length=before + blocks)[1]
         return growth[before:].sum() / (blocks * between * dt)
@@ -317,8 +317,8 @@ def speed_gradient(given: Arrays) -> Run:
 
     couplings, states = jnp.asarray(given["couplings"]), jnp.asarray(given["x"])
 
-    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
-    @jax.grad  # type: ignore[untyped-decorator,unused-ignore]
+    @jax.jit
+    @jax.grad
     def gradient(x: Any) -> Any:
         return ((couplings @ jnp.tanh(x) - x) ** 2).sum() / 2
 
@@ -413,7 +413,7 @@ def flow(given: Arrays) -> Run:
         bend = (mass + 3 * coupling * w**2).sum(axis=1)
         return -mass * w - coupling * w**3, bend
 
-    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
+    @jax.jit
     def solve(w: Any) -> Any:
         found = diffrax.diffeqsolve(
             diffrax.ODETerm(velocity),

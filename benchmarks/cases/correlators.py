@@ -75,7 +75,7 @@ def _finite_volumes(count: int) -> Run:
 
     def run() -> Array:
         mesh = fipy.Grid1D(nx=FEW_CELLS, dx=2 * _edge() / FEW_CELLS)
-        mesh = mesh + [[-_edge()]]  # noqa: RUF005
+        mesh = mesh + [[-_edge()]]  # noqa: RUF005  (moves it)
         w = np.asarray(mesh.cellCenters.value[0])
         variance = _variance(times[0])
         density = fipy.CellVariable(mesh=mesh, value=np.exp(-(w**2) / (2 * variance)))

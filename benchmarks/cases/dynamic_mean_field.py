@@ -65,7 +65,7 @@ def _on_lags(g: float, nodes: int, lags: int) -> tuple[float, float]:
     def arrived(_: float, y: Array) -> float:
         return float(y[0] - TAIL * variance)
 
-    arrived.terminal = True  # type: ignore[attr-defined]
+    arrived.terminal = True  # type: ignore[attr-defined]  # read by solve_ivp
     options = {"rtol": 1e-11, "atol": 1e-13, "dense_output": True}
     start = [variance, 0.0]
     path = solve_ivp(velocity, (0, 200), start, "DOP853", events=arrived, **options)

@@ -420,6 +420,7 @@ def changcooper(make: Callable[[int], Problem], steps: int) -> Callable[[int], R
         (centers,), (edges,) = problem.grid.centers, problem.grid.edges
         (h,) = problem.grid.spacing
 
+        # The peer has no types where it is installed.
         class Even(ChangCooper):  # type: ignore[misc,unused-ignore]
             def _build_grid(self) -> None:
                 self._grid, self._half_grid = centers, edges[1:-1]

@@ -55,7 +55,7 @@ def _compiled_last_passage(sites: int) -> Run:
 def _compiled_growth() -> Any:
     from numba import njit
 
-    @njit  # type: ignore[untyped-decorator,unused-ignore]
+    @njit
     def grow(h: Array, steps: int, rng: np.random.Generator) -> Array:
         for _ in range(steps):
             before = h[-1]
@@ -128,7 +128,7 @@ def _compiled_polymer(sites: int) -> Run:
 def _compiled_sums() -> Any:
     from numba import njit
 
-    @njit  # type: ignore[untyped-decorator,unused-ignore]
+    @njit
     def grow(Z: Array, steps: int, b: float, rng: np.random.Generator) -> Array:
         offset = 0.0
         for step in range(steps):

@@ -44,7 +44,7 @@ def _compiled_descent(steps: int) -> Run:
 def _compiled_loop() -> Any:
     from numba import njit
 
-    @njit  # type: ignore[untyped-decorator,unused-ignore]
+    @njit
     def loop(steps: int) -> Any:
         z = np.empty(steps + 1, dtype=np.complex128)
         z[0] = START

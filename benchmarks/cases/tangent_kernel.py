@@ -210,7 +210,7 @@ def _compiled_linear(steps: int) -> Run:
 def _compiled_loop() -> Any:
     from numba import njit
 
-    @njit  # type: ignore[untyped-decorator,unused-ignore]
+    @njit
     def loop(
         kernel: Array,
         y: Array,

@@ -135,7 +135,7 @@ def _split_step_by_numba(cells: int) -> Run:
 def _compiled_lines() -> Any:
     from numba import njit
 
-    @njit  # type: ignore[untyped-decorator,unused-ignore]
+    @njit
     def solve(lines: Array, up: Array, down: Array) -> None:
         count, cells = lines.shape
         ratio = np.empty(cells)
