@@ -125,6 +125,7 @@ def test_a_page_over_its_budget_is_a_warning(
     monkeypatch.setattr(
         contents, "LOGGER", SimpleNamespace(warning=lambda *a, **k: told.append((a, k)))
     )
+    monkeypatch.delenv("FPBOOK_PAGE_SECONDS", raising=False)
     seconds = {"book/quick": 59.0, "book/slow": 61.0}
     monkeypatch.setattr(contents, "chapters", lambda env: seconds)
     monkeypatch.setattr(contents, "_seconds", lambda env, page: seconds[page])
