@@ -308,10 +308,9 @@ def test_the_stored_run_has_all_cases_and_no_others():
         kernel = found["series"][0]
         assert kernel["sizes"] == list(case.sizes)
         assert np.all(np.array(kernel["errors"]) <= kernel["asked"])
-        assert (
-            found["growth"]
-            == harness.growth(kernel["sizes"], kernel["seconds"])._asdict()
-        )
+        # Releases of numpy fit lines with other rounding.
+        growth = harness.growth(kernel["sizes"], kernel["seconds"])._asdict()
+        assert found["growth"] == pytest.approx(growth, rel=1e-12)
         for one in found["series"]:
             assert bool(one["sizes"]) != bool(one["missing"])
     assert set(STORED["machine"]["versions"]) == {
