@@ -724,7 +724,8 @@ def _linear_problem(
     for name, array in given.items():
         if not array.size or not np.all(np.abs(array) <= LARGEST):
             raise ValueError(
-                f"{name} must be finite and not empty, got shape {array.shape}"
+                f"{name} must be finite, of a size up to {LARGEST:g}, and not empty, "
+                f"got shape {array.shape}"
             )
     if K.ndim < 2 or K.shape[-1] != K.shape[-2]:
         raise ValueError(f"kernel must have shape (..., m, m), got {K.shape}")

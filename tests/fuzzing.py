@@ -151,6 +151,7 @@ def run(call: Call) -> Any:
             redirect_stdout(io.StringIO()),
             parallel_config(backend="threading"),
         ):
+            # What a bad value warns of does not matter; how the call ends does.
             warnings.simplefilter("ignore")
             return call.then(function(*first, **others))
     finally:

@@ -818,7 +818,7 @@ PROBLEM_ERRORS = [
     ({"kernel": [1.0, 2.0]}, r"kernel must have shape \(..., m, m\), got \(2,\)"),
     ({"kernel": np.ones((2, 3))}, r"kernel must have shape .*got \(2, 3\)"),
     ({"kernel": [[1.0, 2.0], [0.0, 1.0]]}, "kernel must be symmetric, got .* by 2"),
-    ({"kernel": K_GOOD * np.nan}, "kernel must be finite and not empty, got shape"),
+    ({"kernel": K_GOOD * np.nan}, "kernel must be finite, of .* not empty, got shape"),
     ({"targets": [1.0]}, r"targets must have shape \(..., 2\), got \(1,\)"),
     ({"targets": [1.0, np.inf]}, "targets must be finite"),
     ({"f0": [0.0, 0.0]}, r"f0 must have shape \(..., 3\): 2 training points and 1 row"),
@@ -827,7 +827,7 @@ PROBLEM_ERRORS = [
     ({"test_kernel": [1.0, 1.0]}, r"test_kernel must have shape .*got \(2,\)"),
     ({"test_kernel": [[1.0]]}, r"test_kernel must have shape \(..., n, 2\), got"),
     ({"test_kernel": [[1.0, np.nan]]}, "test_kernel must be finite"),
-    ({"test_kernel": np.ones((0, 2))}, "test_kernel must be finite and not empty"),
+    ({"test_kernel": np.ones((0, 2))}, "test_kernel must be finite, of .* not empty"),
     ({"kernel": np.stack([K_GOOD] * 3), "targets": np.ones((2, 2))}, "leading axes"),
 ]
 
